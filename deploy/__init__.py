@@ -1,0 +1,1 @@
+"""Serving: model packages and the endpoint that answers from them."""
