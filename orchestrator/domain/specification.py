@@ -1,0 +1,349 @@
+"""What a study was asked to do: the study file as frozen, checked values.
+
+`StudySpecification.from_dict` takes the plain data of a study file, `to_dict` gives it back with every default filled
+in. What names mean to other rooms (a search engine, a scheduler) is checked here too, so that a mistake costs no trial.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from orchestrator.domain.errors import InvalidSpecification, did_you_mean
+from orchestrator.domain.space import Space
+from orchestrator.domain.trials import Objective
+
+EXECUTIONS = ("auto", "tune", "pooled", "inline")
+ENGINES = ("auto", "random", "tpe")
+SCHEDULERS = ("asha", "none")
+GOALS = ("minimize", "maximize")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _fail(where: str, given: Any, allowed: str) -> InvalidSpecification:
+    return InvalidSpecification(f"{where}: given {given!r}; {allowed}")
+
+
+def _section(where: str, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
+    """Returns the section as a mapping that holds known keys only."""
+    known = tuple(known)
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise _fail(where, given, f"it takes {{{', '.join(known)}}}")
+    for key in given:
+        if key not in known:
+            raise InvalidSpecification(
+                f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}"
+            )
+    return given
+
+
+def _choice(where: str, given: Any, allowed: tuple[str, ...]) -> str:
+    if given not in allowed:
+        raise InvalidSpecification(
+            f"{where}: given {given!r}; it is one of {', '.join(allowed)}.{did_you_mean(str(given), allowed)}"
+        )
+    return str(given)
+
+
+def _number(where: str, given: Any, low: float, high: float | None = None, *, whole: bool = False) -> Any:
+    """Returns a number within [low, high]; text such as "1e-3" too, because YAML 1.1 reads that as text."""
+    if isinstance(given, str):
+        try:
+            given = float(given)
+        except ValueError:
+            pass
+    kinds = int if whole else int | float
+    if isinstance(given, bool) or not isinstance(given, kinds) or given < low or (high is not None and given > high):
+        kind = "a whole number" if whole else "a number"
+        raise _fail(where, given, f"it takes {kind} of at least {low}" + (f" and at most {high}" if high else ""))
+    return given
+
+
+def parse_seconds(where: str, given: Any) -> float:
+    """Returns seconds from a number or from text such as "90s", "10m" or "1.5h"."""
+    if isinstance(given, str):
+        match = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h|d)?\s*", given)
+        try:
+            given = float(match[1]) * SECONDS[match[2] or "s"] if match else given
+        except ValueError:
+            pass
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
+        raise _fail(where, given, 'it takes a time above 0, such as 90, "90s", "10m" or "1.5h"')
+    return float(given)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpecification:
+    """Where the data comes from, and which shares of the rows are kept for validation and for the untouched test."""
+
+    source: str
+    target: str | None = None
+    test: float = 0.2
+    validation: float = 0.2
+    seed: int = 0
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "DataSpecification | None":
+        """Returns the parsed section, or None where a study has no data of ours."""
+        if given is None:
+            return None
+        given = {"source": given} if isinstance(given, str) else given
+        section = _section("data", given, [f.name for f in fields(cls)])
+        if not isinstance(section.get("source"), str):
+            raise _fail("data.source", section.get("source"), "it takes text, such as sklearn:digits or module:function")
+        shares = {key: _number(f"data.{key}", section.get(key, 0.2), 0.01, 0.9) for key in ("test", "validation")}
+        if sum(shares.values()) >= 1:
+            raise _fail("data", shares, "test and validation together must leave rows to train on")
+        seed = _number("data.seed", section.get("seed", 0), 0, whole=True)
+        return cls(section["source"], section.get("target"), shares["test"], shares["validation"], seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSpecification:
+    """How trials are compared on the way: rungs at `min`, `min * eta`, … up to `max` units of resource."""
+
+    kind: str = "asha"
+    min: int = 1
+    max: int = 1
+    eta: int = 3
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "SchedulerSpecification":
+        """Returns the parsed section; without one every trial runs to its own end."""
+        given = {"kind": given} if isinstance(given, str) else given
+        section = _section("scheduler", given, [f.name for f in fields(cls)])
+        kind = _choice("scheduler.kind", section.get("kind", "asha" if section else "none"), SCHEDULERS)
+        low = _number("scheduler.min", section.get("min", 1), 1, whole=True)
+        high = _number("scheduler.max", section.get("max", 27 if kind == "asha" else UNBOUNDED), 1, whole=True)
+        if low > high:
+            raise _fail("scheduler", dict(section), f"min {low} is above max {high}")
+        return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True))
+
+
+UNBOUNDED = 2**31 - 1  # a resource that no trial reaches: "until it ends by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a study may spend; the first limit that is reached ends it."""
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "Budget":
+        """Returns the parsed section."""
+        section = _section("budget", given, ("trials", "time"))
+        trials = section.get("trials")
+        time = section.get("time")
+        return cls(
+            None if trials is None else _number("budget.trials", trials, 1, whole=True),
+            None if time is None else parse_seconds("budget.time", time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker holds, and how many of them run side by side (None: as many as there is room for)."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+    concurrent: int | None = None
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "Resources":
+        """Returns the parsed section."""
+        section = _section("resources", given, [f.name for f in fields(cls)])
+        concurrent = section.get("concurrent")
+        return cls(
+            float(_number("resources.cpu", section.get("cpu", 1), 0.01)),
+            float(_number("resources.gpu", section.get("gpu", 0), 0)),
+            None if concurrent is None else _number("resources.concurrent", concurrent, 1, whole=True),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePolicy:
+    """How often a trial may start again, and when a study gives up because its first trials all fail alike."""
+
+    crashes: int = 2  # restarts after its worker died under it
+    errors: int = 0  # restarts after its own code raised or its metric was not finite
+    alike: int = 3  # so many failures of one kind, and no success, end the study
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "FailurePolicy":
+        """Returns the parsed section."""
+        section = _section("failures", given, [f.name for f in fields(cls)])
+        values = {f.name: section.get(f.name, f.default) for f in fields(cls)}
+        low = {"crashes": 0, "errors": 0, "alike": 1}
+        return cls(**{key: _number(f"failures.{key}", value, low[key], whole=True) for key, value in values.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSpecification:
+    """The endpoint that the study feeds, and by how much a challenger must beat the champion."""
+
+    name: str
+    port: int = 8000
+    replicas: int = 1
+    replica_cpus: float = 1.0
+    margin: float = 0.0
+
+    @classmethod
+    def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
+        """Returns the parsed section, or None where nothing is served."""
+        if given is None or given is False:
+            return None
+        section = _section("serve", {} if given is True else given, ("name", "port", "replicas", "cpu", "promote"))
+        replicas = section.get("replicas", 1)
+        if isinstance(replicas, Mapping):
+            replicas = _section("serve.replicas", replicas, ("min", "max")).get("min", 1)
+        promote = _section("serve.promote", section.get("promote"), ("margin",))
+        return cls(
+            _name("serve.name", section.get("name", study)),
+            _number("serve.port", section.get("port", 8000), 1, 65535, whole=True),
+            _number("serve.replicas", replicas, 1, whole=True),
+            float(_number("serve.cpu", section.get("cpu", 1), 0)),
+            float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
+        )
+
+
+def _name(where: str, given: Any) -> str:
+    if not isinstance(given, str) or not NAME.fullmatch(given):
+        raise _fail(where, given, "it takes up to 64 letters, digits, dots, dashes and underscores")
+    return given
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpecification:
+    """Everything that a study was asked to do."""
+
+    study: str
+    space: Space
+    objective: Objective
+    trainable: str = ""  # dotted path, module:name or file.py:name; empty where an object was given in Python
+    data: DataSpecification | None = None
+    engine: str = "auto"
+    scheduler: SchedulerSpecification = field(default_factory=SchedulerSpecification)
+    budget: Budget = field(default_factory=Budget)
+    execution: str = "auto"
+    resources: Resources = field(default_factory=Resources)
+    failures: FailurePolicy = field(default_factory=FailurePolicy)
+    serve: ServeSpecification | None = None
+    timeout_seconds: float | None = None  # of a trial without a word
+    seed: int = 0
+    storage: str = "./runs"
+
+    KEYS: ClassVar[tuple[str, ...]] = (
+        "study",
+        "data",
+        "trainable",
+        "space",
+        "objective",
+        "search",
+        "scheduler",
+        "budget",
+        "execution",
+        "resources",
+        "failures",
+        "serve",
+        "timeout",
+        "seed",
+        "storage",
+    )
+
+    def __post_init__(self) -> None:
+        _name("study", self.study)
+
+    def with_changes(self, **changes: Any) -> "StudySpecification":
+        """Returns a copy with some fields replaced."""
+        return replace(self, **changes)
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "StudySpecification":
+        """Returns the study that a study file describes.
+
+        Raises:
+            InvalidSpecification: an unknown key (the nearest known one is named) or a value that cannot be used.
+            InvalidSpace: the space makes no sense.
+        """
+        whole = _section("study file", given, cls.KEYS)
+        for key in ("study", "space", "objective"):
+            if key not in whole:
+                raise InvalidSpecification(f"study file: '{key}' is missing")
+        study = _name("study", whole["study"])
+        search = whole.get("search")
+        search = {"engine": search} if isinstance(search, str) else search
+        engine = _section("search", search, ("engine",)).get("engine", "auto")
+        timeout = whole.get("timeout")
+        return cls(
+            study=study,
+            space=Space.from_dict(whole["space"]),
+            objective=_objective(whole["objective"]),
+            trainable=_text("trainable", whole.get("trainable", "")),
+            data=DataSpecification.from_dict(whole.get("data")),
+            engine=_choice("search.engine", engine, ENGINES),
+            scheduler=SchedulerSpecification.from_dict(whole.get("scheduler")),
+            budget=Budget.from_dict(whole.get("budget")),
+            execution=_choice("execution", whole.get("execution", "auto"), EXECUTIONS),
+            resources=Resources.from_dict(whole.get("resources")),
+            failures=FailurePolicy.from_dict(whole.get("failures")),
+            serve=ServeSpecification.from_dict(whole.get("serve"), study),
+            timeout_seconds=None if timeout is None else parse_seconds("timeout", timeout),
+            seed=_number("seed", whole.get("seed", 0), 0, whole=True),
+            storage=_text("storage", whole.get("storage", "./runs")),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the study file with every default filled in."""
+        whole: dict[str, Any] = {
+            "study": self.study,
+            "trainable": self.trainable,
+            "space": self.space.to_dict(),
+            "objective": {
+                "metric": self.objective.metric,
+                "goal": "maximize" if self.objective.maximize else "minimize",
+            },
+            "search": {"engine": self.engine},
+            "scheduler": _plain(self.scheduler),
+            "budget": {"trials": self.budget.trials, "time": self.budget.seconds},
+            "execution": self.execution,
+            "resources": _plain(self.resources),
+            "failures": _plain(self.failures),
+            "timeout": self.timeout_seconds,
+            "seed": self.seed,
+            "storage": self.storage,
+        }
+        if self.data is not None:
+            whole["data"] = _plain(self.data)
+        if self.serve is not None:
+            whole["serve"] = {
+                "name": self.serve.name,
+                "port": self.serve.port,
+                "replicas": self.serve.replicas,
+                "cpu": self.serve.replica_cpus,
+                "promote": {"margin": self.serve.margin},
+            }
+        return whole
+
+
+def _plain(section: Any) -> dict[str, Any]:
+    return {f.name: getattr(section, f.name) for f in fields(section)}
+
+
+def _text(where: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise _fail(where, given, "it takes text")
+    return given
+
+
+def _objective(given: Any) -> Objective:
+    section = _section("objective", given, ("metric", "goal"))
+    metric = section.get("metric")
+    if not isinstance(metric, str) or not metric:
+        raise _fail("objective.metric", metric, "it takes the name of a metric that the trainable reports")
+    goal = _choice("objective.goal", section.get("goal", "minimize"), GOALS)
+    return Objective(metric, maximize=goal == "maximize")

@@ -1,0 +1,29 @@
+"""The port behind which every journal stands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+Event = Mapping[str, Any]
+"""One thing that happened, as plain JSON data; `type` says what."""
+
+
+class Journal(Protocol):
+    """An append-only log. One writer at a time; any number of readers."""
+
+    def append(self, events: Sequence[Event], *, durable: bool = True) -> None:
+        """Appends the events as one batch: after a crash either all of them are there or none.
+
+        With `durable` they are on the storage when the call returns; without, they are with the operating system and
+        a later durable append brings them to the storage first. Events hold finite numbers only.
+        """
+
+    def read(self) -> Iterator[list[dict[str, Any]]]:
+        """Yields the batches in the order in which they were appended, up to the last whole one.
+
+        Raises:
+            JournalDamaged: a record before the last one does not check; the place is named.
+            JournalTooNew: a newer version of the program wrote it.
+        """
+
+    def close(self) -> None:
+        """Releases the writer's claim; closing twice does nothing."""
