@@ -325,7 +325,9 @@ def _range_from_dict(entry: Mapping[str, Any]) -> Parameter:
     if kind == "int":
         if not whole:
             raise InvalidSpace(f"type int needs whole numbers; given min {low}, max {high}, step {step}")
-        assert isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None)
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+        assert isinstance(step, int | None)
         return Int(low, high, log=log, step=step, when=entry.get("when"))
     if kind == "float":
         return Float(low, high, log=log, step=step, when=entry.get("when"))

@@ -6,6 +6,7 @@ in. What names mean to other rooms (a search engine, a scheduler) is checked her
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -51,10 +52,8 @@ def _choice(where: str, given: Any, allowed: tuple[str, ...]) -> str:
 def _number(where: str, given: Any, low: float, high: float | None = None, *, whole: bool = False) -> Any:
     """Returns a number within [low, high]; text such as "1e-3" too, because YAML 1.1 reads that as text."""
     if isinstance(given, str):
-        try:
+        with suppress(ValueError):
             given = float(given)
-        except ValueError:
-            pass
     kinds = int if whole else int | float
     if isinstance(given, bool) or not isinstance(given, kinds) or given < low or (high is not None and given > high):
         kind = "a whole number" if whole else "a number"
@@ -66,10 +65,8 @@ def parse_seconds(where: str, given: Any) -> float:
     """Returns seconds from a number or from text such as "90s", "10m" or "1.5h"."""
     if isinstance(given, str):
         match = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h|d)?\s*", given)
-        try:
+        with suppress(ValueError):
             given = float(match[1]) * SECONDS[match[2] or "s"] if match else given
-        except ValueError:
-            pass
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
         raise _fail(where, given, 'it takes a time above 0, such as 90, "90s", "10m" or "1.5h"')
     return float(given)
@@ -93,7 +90,9 @@ class DataSpecification:
         given = {"source": given} if isinstance(given, str) else given
         section = _section("data", given, [f.name for f in fields(cls)])
         if not isinstance(section.get("source"), str):
-            raise _fail("data.source", section.get("source"), "it takes text, such as sklearn:digits or module:function")
+            raise _fail(
+                "data.source", section.get("source"), "it takes text, such as sklearn:digits or module:function"
+            )
         shares = {key: _number(f"data.{key}", section.get(key, 0.2), 0.01, 0.9) for key in ("test", "validation")}
         if sum(shares.values()) >= 1:
             raise _fail("data", shares, "test and validation together must leave rows to train on")
