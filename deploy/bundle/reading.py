@@ -1,0 +1,183 @@
+"""Opens a bundle and predicts from it, without the code that trained it.
+
+Shapes: n rows, f features, k classes, t targets.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bundle.lineage import Lineage
+from deploy.bundle.manifest import SAMPLE_NAME, Manifest, OnnxStage, check_files, read_checked, read_manifest
+from deploy.bundle.schema import Gives, Kind, Label, Schema
+from orchestrator.domain.errors import BundleError
+
+
+class Session(Protocol):
+    """What is used of an onnxruntime session; its `run` may be called from several threads at once."""
+
+    def run(self, outputs: Sequence[str] | None, feed: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Returns the named outputs for the named inputs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Answers for n rows.
+
+    `scores` are probabilities (n, k) for a classification, values (n,) or (n, t) for a regression;
+    `labels` has n classes and is empty for a regression.
+    """
+
+    scores: NDArray[np.float32]
+    labels: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An open model package: immutable, and safe to use from several threads.
+
+    Example:
+        Bundle.open("runs/digits/bundles/3").predict(rows).labels
+    """
+
+    uri: str
+    digest: str
+    schema: Schema
+    lineage: Lineage
+    gives: Gives
+    sample: NDArray[np.float32]
+    _session: Session
+    _input: str
+    _output: str
+
+    @classmethod
+    def open(cls, path_or_uri: Path | str, *, verify: bool = True, threads: int = 1) -> "Bundle":
+        """Returns the bundle, its model loaded.
+
+        Args:
+            path_or_uri: a directory, or a `file://` URI of one.
+            verify: whether every file is read and hashed, and none may be too many; else only those that are used.
+            threads: how many threads one prediction may use.
+
+        Raises:
+            BundleError: when it is missing, damaged, edited, of a newer format, or its model cannot be loaded.
+        """
+        directory = local_directory(path_or_uri)
+        manifest = read_manifest(directory)
+        if verify:
+            check_files(directory, manifest.files)
+        stage = _only_stage(manifest, directory)
+        model = _read(directory, manifest, stage.file)
+        session, input_name, output_name = _start_session(model, directory, threads)
+        return cls(
+            uri=directory.as_uri(),
+            digest=manifest.digest,
+            schema=manifest.schema,
+            lineage=manifest.lineage,
+            gives=stage.gives,
+            sample=_load_rows(_read(directory, manifest, SAMPLE_NAME), directory),
+            _session=session,
+            _input=input_name,
+            _output=output_name,
+        )
+
+    def predict(self, rows: NDArray[np.float32]) -> Prediction:
+        """Returns the answers for `rows` (n, features), n of 1 or more.
+
+        Raises:
+            BundleError: when the rows do not fit, or the model fails on them.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.schema.features:
+            raise BundleError(f"The rows have shape {rows.shape}; this model takes (n, {self.schema.features}).")
+        given = np.ascontiguousarray(rows, dtype=np.float32)
+        try:
+            (raw,) = self._session.run([self._output], {self._input: given})
+        except Exception as error:  # onnxruntime's errors share no public root
+            raise BundleError(f"The model of {self.uri} failed on {len(rows)} rows: {error}") from error
+        return self._interpret(np.asarray(raw, dtype=np.float32))
+
+    def warm_up(self) -> None:
+        """Predicts the sample once, so that the first request does not pay for allocations.
+
+        Raises:
+            BundleError: when the model cannot answer its own sample.
+        """
+        self.predict(self.sample[:1])
+        self.predict(self.sample)
+
+    def _interpret(self, raw: NDArray[np.float32]) -> Prediction:
+        if self.schema.kind is Kind.REGRESSION:
+            return Prediction(raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 1 else raw)
+        if raw.ndim != 2 or raw.shape[1] != len(self.schema.labels):
+            raise BundleError(f"The model of {self.uri} gives {raw.shape} for {len(self.schema.labels)} labels.")
+        scores = softmax(raw) if self.gives is Gives.LOGITS else raw
+        labels = self.schema.labels
+        return Prediction(scores, tuple(labels[index] for index in scores.argmax(axis=1).tolist()))
+
+
+def local_directory(path_or_uri: Path | str) -> Path:
+    """Returns the absolute directory that a path or a `file://` URI names.
+
+    Raises:
+        BundleError: for any other scheme.
+    """
+    text = str(path_or_uri)
+    if "://" not in text:
+        return Path(text).absolute()
+    parts = urlparse(text)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise BundleError(f"The bundle {text} cannot be opened: give a directory or a file:// URI of this host.")
+    return Path(unquote(parts.path))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns probabilities (n, k); the largest logit is taken off first, because exp overflows above 88 in float32."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _only_stage(manifest: Manifest, directory: Path) -> OnnxStage:
+    if len(manifest.stages) != 1:
+        raise BundleError(f"The bundle {directory} has {len(manifest.stages)} stages; this version runs one.")
+    return manifest.stages[0]
+
+
+def _read(directory: Path, manifest: Manifest, name: str) -> bytes:
+    if name not in manifest.files:
+        raise BundleError(f"The manifest of {directory} does not name {name}. Export the model again.")
+    return read_checked(directory, name, manifest.files[name])
+
+
+def _load_rows(content: bytes, directory: Path) -> NDArray[np.float32]:
+    try:
+        rows = np.load(io.BytesIO(content), allow_pickle=False)
+    except ValueError as error:
+        raise BundleError(f"The sample rows of {directory} cannot be read ({error}). Export again.") from error
+    rows.setflags(write=False)
+    return np.asarray(rows, dtype=np.float32)
+
+
+def _start_session(model: bytes, directory: Path, threads: int) -> tuple[Session, str, str]:
+    """Returns a session and the names of its input and of its last float output."""
+    import onnxruntime  # loaded here: whoever only wants a lineage must not pay for it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with trials
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public root
+        raise BundleError(f"The model of the bundle {directory} cannot be loaded: {error}") from error
+    floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    if len(session.get_inputs()) != 1 or not floats:
+        raise BundleError(f"The model of the bundle {directory} needs one input and a float output.")
+    return session, session.get_inputs()[0].name, floats[-1]
