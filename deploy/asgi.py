@@ -1,0 +1,89 @@
+"""The few things of ASGI that the endpoint needs: read a body, send JSON, refuse with a reason.
+
+Follows the ASGI 3.0 specification (HTTP and Lifespan protocols).
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back: a status, plain data for the body, and headers beside the usual ones."""
+
+    content: Any
+    status: int = 200
+    headers: tuple[Header, ...] = ()
+
+
+class Refusal(Exception):
+    """A request that cannot be answered as asked: the client's reason, with its HTTP status."""
+
+    def __init__(self, status: int, reason: str, headers: Sequence[Header] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = tuple(headers)
+
+    def answer(self) -> Answer:
+        """Returns what is sent back."""
+        return Answer({"error": self.reason}, self.status, self.headers)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """Returns the first header of that (lower case) name."""
+    return next((value for key, value in scope["headers"] if key.lower() == name), None)
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """Returns the whole body.
+
+    Raises:
+        Refusal: 413 when it is larger than `limit_bytes`, as soon as that is known; 400 when the client hung up.
+    """
+    said = header(scope, b"content-length")
+    if said is not None and said.isdigit() and int(said) > limit_bytes:
+        raise _too_large(limit_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "The connection was closed before the whole body had come.")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def send_json(send: Send, answer: Answer) -> None:
+    """Sends the answer as JSON with its length."""
+    body = orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def live_through(receive: Receive, send: Send) -> None:
+    """Says yes to the server's start and end; there is nothing of ours to do at either."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _too_large(limit_bytes: int) -> Refusal:
+    return Refusal(413, f"The body is larger than {limit_bytes} bytes. Send fewer rows in a request.")

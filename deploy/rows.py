@@ -1,0 +1,119 @@
+"""From JSON to rows: every way in which a client can be wrong is answered with what is wrong."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from deploy.asgi import Refusal
+from deploy.bundle import Schema
+from orchestrator.domain.errors import did_you_mean
+
+NUMBERS = {int, float}  # bool is none: True is more often a mistake than a 1
+
+
+def parse_json(body: bytes) -> Any:
+    """Returns the data in a JSON body.
+
+    Raises:
+        Refusal: 400, when it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = " JSON has no NaN or Infinity." if b"NaN" in body or b"Infinity" in body else ""
+        raise Refusal(400, f"The body is not JSON: {error}.{hint}") from error
+
+
+def parse_rows(given: Any, schema: Schema, limit: int) -> NDArray[np.float32]:
+    """Returns the rows (n, features) of a `/predict` body: `{"rows": [...]}` or the list itself.
+
+    A row is a record `{column: number}` or a list of numbers in the order of the columns.
+
+    Raises:
+        Refusal: 400 or 422, naming the row and the column; 413 for more than `limit` rows.
+    """
+    rows = _row_list(given)
+    if not rows:
+        raise Refusal(422, "There are no rows. Send one or more.")
+    if len(rows) > limit:
+        raise Refusal(413, f"There are {len(rows)} rows; a request may have {limit}. Send them in several requests.")
+    return to_matrix([_row(row, number, schema) for number, row in enumerate(rows)], schema)
+
+
+def to_matrix(rows: Sequence[Sequence[float]], schema: Schema) -> NDArray[np.float32]:
+    """Returns numbers (n, features) as float32.
+
+    Raises:
+        Refusal: 422, when one of them is too large for float32.
+    """
+    with np.errstate(over="ignore"):
+        matrix = np.array(rows, dtype=np.float32)
+    if not np.isfinite(matrix).all():
+        row, column = (int(index) for index in np.argwhere(~np.isfinite(matrix))[0])
+        raise Refusal(
+            422, f"Row {row}, column '{schema.columns[column]}': {rows[row][column]!r} is no finite float32 number."
+        )
+    return matrix
+
+
+def _row_list(given: Any) -> list[Any]:
+    if isinstance(given, dict):
+        unknown = [name for name in given if name != "rows"]
+        if unknown:
+            raise Refusal(422, f"The body has the unknown key '{unknown[0]}'; it takes 'rows': a list of records.")
+        given = given.get("rows")
+    if not isinstance(given, list):
+        raise Refusal(422, f'The body holds {_kind(given)}; send {{"rows": [...]}} or a list of rows.')
+    return given
+
+
+def _row(given: Any, number: int, schema: Schema) -> list[float]:
+    if isinstance(given, dict):
+        row = _from_record(given, number, schema)
+    elif isinstance(given, list):
+        row = given
+    else:
+        raise Refusal(422, f"Row {number} is {_kind(given)}; send a record of columns or a list of numbers.")
+    if len(row) != schema.features:
+        raise Refusal(422, f"Row {number} has {len(row)} numbers; this model takes {schema.features}.")
+    if not set(map(type, row)) <= NUMBERS:
+        raise _wrong_type(row, number, schema)
+    return row
+
+
+def _from_record(record: dict[str, Any], number: int, schema: Schema) -> list[Any]:
+    if len(record) == schema.features:
+        try:
+            return [record[name] for name in schema.columns]
+        except KeyError:
+            pass
+    unknown = next((name for name in record if name not in schema.columns), None)
+    if unknown is not None:
+        hint = did_you_mean(unknown, schema.columns) or f" Known are {_some(schema.columns)}."
+        raise Refusal(422, f"Row {number} has the unknown column '{unknown}'.{hint}")
+    missing = next(name for name in schema.columns if name not in record)
+    raise Refusal(422, f"Row {number} lacks the column '{missing}'. Send all {schema.features} columns.")
+
+
+def _wrong_type(row: list[Any], number: int, schema: Schema) -> Refusal:
+    column = next(index for index, value in enumerate(row) if type(value) not in NUMBERS)
+    return Refusal(
+        422, f"Row {number}, column '{schema.columns[column]}': {_kind(row[column])} was given, a number is needed."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _kind(value: Any) -> str:
+    """Returns the JSON word for what was given."""
+    words = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", int: "a number"}
+    if value is None:
+        return "nothing (null)"
+    return "a number" if isinstance(value, float) and math.isfinite(value) else words.get(type(value), "a number")
