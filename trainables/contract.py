@@ -2,12 +2,15 @@
 
 A trainable is built once for a configuration, then stepped. One step spends one unit of resource (an epoch, a
 boosting round, a fold) and returns that step's metrics. It is used by one thread of one process at a time.
+
+A class may also say `resource = "fit"`: its one step trains it to the end, and a second one would only repeat it. A
+class that says nothing, or "rounds", can be stepped for as long as somebody wants to.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +55,11 @@ class Trainable(Protocol):
         Raises:
             deploy.bundle.BundleError: the bundle does not answer as the trained model does.
         """
+
+
+Resource = Literal["rounds", "fit"]
+
+
+def resource_of(trainable: type[Trainable]) -> Resource:
+    """Returns what a step of this class spends: a round of many, or the whole fit."""
+    return "fit" if getattr(trainable, "resource", "rounds") == "fit" else "rounds"

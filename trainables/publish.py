@@ -1,0 +1,59 @@
+"""The last step of every export: a model becomes a bundle only after it answered as the trained model does."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bundle import Bundle, Lineage, Schema, check_parity, odd_rows, write_bundle
+from orchestrator.domain.errors import BundleError
+from trainables.split import Split
+
+
+def publish(
+    directory: Path,
+    onnx_model: bytes,
+    parts: Split,
+    predict: Callable[[NDArray[np.float32]], NDArray[Any]],
+    lineage: Lineage,
+    tolerance: float = 1e-4,
+) -> None:
+    """Puts a checked bundle into `directory`, which is empty or does not exist; it appears complete or not at all.
+
+    Args:
+        directory: where the bundle is to be.
+        onnx_model: the exported model; takes raw rows `(n_rows, n_features)`.
+        parts: the data; answers are compared on its validation rows and on rows at and beyond their edges.
+        predict: what the trained model answers.
+        lineage: where the model came from.
+        tolerance: how far a probability, or a value in its own scale above 1, may be off.
+
+    Raises:
+        BundleError: the two do not answer alike, or `directory` holds something else.
+    """
+    schema = Schema(columns=parts.feature_names, kind=parts.kind, labels=parts.classes)
+    rows = np.concatenate([parts.validation_x, odd_rows(schema, parts.validation_x)])
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
+        place = write_bundle(
+            Path(beside) / "bundle",
+            onnx_model=onnx_model,
+            schema=schema,
+            lineage=lineage,
+            sample_rows=parts.test_x[:16],
+        )
+        check_parity(Bundle.open(place), rows, predict(rows), tolerance)
+        _move(place, directory)
+
+
+def _move(place: Path, directory: Path) -> None:
+    try:
+        os.rename(place, directory)  # POSIX lets an empty directory be replaced, and no other
+    except OSError as error:
+        raise BundleError(
+            f"the bundle cannot be put into {directory} ({error.strerror}); give a directory that is empty or new"
+        ) from error
