@@ -1,0 +1,79 @@
+"""How a parameter's values look to an engine that knows only ranges of numbers and numbered choices.
+
+A grid (a parameter with `step`) becomes the numbers of its points and a choice the numbers of its values: an engine can
+then neither miss a grid point by rounding nor take True for 1.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.domain.space import STEP_TOLERANCE, Choice, Float, Int, Parameter, Space, Value
+
+Number = float | int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One parameter as numbers in [low, high]; `kind` says which numbers, `log` on which scale."""
+
+    parameter: Parameter
+    kind: Literal["float", "int", "choice"]
+    low: Number
+    high: Number
+    log: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self.low == self.high
+
+    def encode(self, value: Value) -> Number:
+        """Returns the number that stands for a value of the parameter."""
+        if isinstance(self.parameter, Choice):
+            return _position(self.parameter.values, value)
+        assert isinstance(value, float | int)
+        if self.parameter.step is not None:
+            return round((value - self.parameter.low) / self.parameter.step)
+        return value
+
+    def decode(self, number: Number) -> Value:
+        """Returns the value that `number` stands for; rounding never leads out of the parameter's range."""
+        number = min(self.high, max(self.low, number if self.kind == "float" else round(number)))
+        parameter = self.parameter
+        if isinstance(parameter, Choice):
+            return parameter.values[int(number)]
+        if parameter.step is not None:
+            return min(parameter.high, parameter.low + int(number) * parameter.step)
+        return float(number) if isinstance(parameter, Float) else int(number)
+
+
+def code_of(parameter: Parameter) -> Code:
+    """Returns the code of one parameter."""
+    if isinstance(parameter, Choice):
+        return Code(parameter, "choice", 0, len(parameter.values) - 1)
+    if parameter.step is not None:
+        steps = (parameter.high - parameter.low) / parameter.step
+        return Code(parameter, "int", 0, math.floor(steps + STEP_TOLERANCE * max(1.0, steps)))
+    kind: Literal["float", "int"] = "int" if isinstance(parameter, Int) else "float"
+    return Code(parameter, kind, parameter.low, parameter.high, parameter.log)
+
+
+def parameters_by_condition(space: Space) -> list[tuple[str, ...]]:
+    """Returns the names of the parameters that share a condition, parents' groups before their children's.
+
+    The members of a group are active together or not at all.
+    """
+    groups: dict[tuple[tuple[str, tuple[Value, ...]], ...], list[str]] = {}
+    for name, parameter in space.parameters.items():
+        condition = tuple(sorted((parent, tuple(allowed)) for parent, allowed in (parameter.when or {}).items()))
+        groups.setdefault(condition, []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def _position(values: object, value: Value) -> int:
+    assert isinstance(values, tuple)
+    for index, choice in enumerate(values):
+        if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+            return index
+    raise ValueError(f"{value!r} is none of {values}")

@@ -1,0 +1,25 @@
+"""Random search: each active parameter uniform on its own scale (Bergstra and Bengio 2012)."""
+
+from orchestrator.domain.seeds import generator
+from orchestrator.domain.space import Configuration, Space, Value
+
+
+class RandomSearch:
+    """The suggester that learns nothing; keeps the port's contract. One writer: the study that owns it."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def suggest(self, trial: int) -> dict[str, Value]:
+        """Returns the configuration that (seed, trial) stands for."""
+        return self._space.sample(generator(self._seed, trial, "suggest"))
+
+    def started(self, trial: int, configuration: Configuration) -> None:
+        """Changes nothing."""
+
+    def observed(self, trial: int, resource: int, loss: float) -> None:
+        """Changes nothing."""
+
+    def ended(self, trial: int, *, failed: bool) -> None:
+        """Changes nothing."""
