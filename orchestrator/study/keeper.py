@@ -1,0 +1,209 @@
+"""The study with its journal: every decision is written down before anybody hears of it.
+
+`StudyKeeper` is what a study actor, an inline run and ask/tell hold. `read_study` is for everybody else: it replays the
+journal without becoming its writer, and needs neither the search engine nor Ray.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator.domain.clock import Clock
+from orchestrator.domain.errors import InvalidSpecification, JournalDamaged
+from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_record, to_record
+from orchestrator.domain.exchange import Answer, Message
+from orchestrator.domain.space import Configuration
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import LocalJournal, MemoryJournal, open_journal, read_journal
+from orchestrator.schedulers import make_scheduler
+from orchestrator.search import make_suggester
+from orchestrator.study.layout import Layout
+from orchestrator.study.study import Study
+
+T = TypeVar("T")
+
+# what must be equal for a journal to go on under a specification; budgets and resources may change between lives
+IDENTITY = ("trainable", "space", "objective", "data", "scheduler", "search", "seed")
+
+
+class StudyKeeper:
+    """A study and the journal that holds it. The one writer of both; may be called from several threads."""
+
+    def __init__(self, study: Study, journal: LocalJournal | MemoryJournal, clock: Clock) -> None:
+        self.study = study
+        self.journal = journal
+        self._clock = clock
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(
+        cls,
+        specification: StudySpecification,
+        clock: Clock,
+        *,
+        storage: Path | None,
+        defaults: Mapping[str, Any] | None = None,
+        code_sha256: str = "",
+        versions: Mapping[str, str] | None = None,
+        address: str = "",
+    ) -> "StudyKeeper":
+        """Returns the keeper of a new study, or of one that goes on from its journal (`storage` None: in memory).
+
+        Raises:
+            StudyBusy: another process writes it.
+            InvalidSpecification: the journal is that of another study.
+            JournalDamaged, StorageError: it cannot be read or written.
+        """
+        journal = open_journal(Layout(storage, specification.study).journal) if storage else MemoryJournal()
+        study = new_study(specification)
+        try:
+            replay(study, journal.read())
+            cls._check_identity(study, specification, code_sha256)
+        except Exception:
+            journal.close()
+            raise
+        keeper = cls(study, journal, clock)
+        if study.state.created is None:
+            keeper._do(
+                lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
+            )
+        keeper._do(lambda now: study.open(now, epoch=journal.epoch, writer=journal.writer, address=address))
+        return keeper
+
+    @staticmethod
+    def _check_identity(study: Study, specification: StudySpecification, code_sha256: str) -> None:
+        created = study.state.created
+        if created is None:
+            return
+        asked = specification.to_dict()
+        differing = [key for key in IDENTITY if created.specification.get(key) != asked.get(key)]
+        if differing:
+            raise InvalidSpecification(
+                f"study '{specification.study}' exists with another {', '.join(differing)}; "
+                "give the new study another name, or begin it anew with --fresh"
+            )
+        if created.code_sha256 and code_sha256 and created.code_sha256 != code_sha256:
+            raise InvalidSpecification(
+                f"the code of '{specification.trainable or 'the objective'}' has changed since study "
+                f"'{specification.study}' began; give the new study another name, or begin it anew with --fresh"
+            )
+
+    def exchange(self, message: Message) -> Answer:
+        """Answers a worker once what the answer rests on is in the journal."""
+        with self._lock:
+            events, answer = self.study.exchange(message, self._clock())
+            self._write(events)
+            return answer
+
+    def exchange_wire(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The same with plain data on both sides."""
+        return self.exchange(Message.from_dict(message)).to_dict()
+
+    def tick(self) -> None:
+        """Looks at the clocks."""
+        self._do(self.study.tick)
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Begins no more trials."""
+        self._do(lambda now: self.study.stop(now, reason))
+
+    def measured(self, *, baseline: float | None, data_sha256: str) -> None:
+        """Records what the trivial predictor reaches."""
+        self._do(lambda now: self.study.measured(now, baseline=baseline, data_sha256=data_sha256))
+
+    def enqueue(self, params: Configuration) -> None:
+        """Adds a trial with a configuration of the user's."""
+        self._do(lambda now: self.study.enqueue(params, now))
+
+    def worker_lost(self, worker: str, *, cause: str, blame: bool) -> None:
+        """Takes back what a dead worker held."""
+        self._do(lambda now: self.study.worker_lost(worker, now, cause=cause, blame=blame))
+
+    def all_workers_lost(self, cause: str) -> None:
+        """Takes back what every earlier worker held."""
+        self._do(lambda now: self.study.all_workers_lost(now, cause))
+
+    def promoted(self, bundle: str, version: str) -> None:
+        """Records a promotion."""
+        self._do(lambda now: self.study.promoted(bundle, version, now))
+
+    def rejected(self, bundle: str, reason: str) -> None:
+        """Records that a bundle was refused."""
+        self._do(lambda now: self.study.rejected(bundle, reason, now))
+
+    def now(self) -> float:
+        """Returns the clock's time."""
+        return self._clock()
+
+    def close(self) -> None:
+        """Gives the journal up; somebody else may open it."""
+        with self._lock:
+            self.journal.close()
+
+    def _do(self, decide: Callable[[float], Sequence[Event]]) -> None:
+        with self._lock:
+            self._write(decide(self._clock()))
+
+    def _write(self, events: Sequence[Event]) -> None:
+        if events:
+            durable = any(type(event) in STORAGE_CLASS for event in events)
+            self.journal.append([to_record(event) for event in events], durable=durable)
+
+
+def new_study(specification: StudySpecification) -> Study:
+    """Returns a study with its own search engine and scheduler, in which nothing has happened."""
+    suggester = make_suggester(specification.engine, specification.space, specification.seed)
+    return Study(specification, suggester, make_scheduler(specification.scheduler))
+
+
+def replay(study: Study, batches: Any) -> None:
+    """Takes the batches of a journal into a study.
+
+    Raises:
+        JournalDamaged: an event cannot follow those before it.
+    """
+    for number, batch in enumerate(batches, start=1):
+        for record in batch:
+            try:
+                study.state.apply(from_record(record))
+            except (LookupError, AssertionError, TypeError) as error:
+                raise JournalDamaged(
+                    f"batch {number} of study '{study.specification.study}' holds an event "
+                    f"'{record.get('type')}' that cannot follow those before it ({error!r})"
+                ) from error
+
+
+class _Unasked:
+    """Stands where a search engine would, for those who only read."""
+
+    def suggest(self, trial: int) -> dict[str, Any]:
+        raise AssertionError("a reader asks for no suggestion")
+
+    def started(self, trial: int, configuration: Configuration) -> None:
+        pass
+
+    def observed(self, trial: int, resource: int, loss: float) -> None:
+        pass
+
+    def ended(self, trial: int, *, failed: bool) -> None:
+        pass
+
+
+def read_study(storage: Path, name: str) -> Study:
+    """Returns the study as its journal has it now; nothing is written and nobody is disturbed.
+
+    Raises:
+        UnknownStudy: there is none of that name.
+        JournalDamaged, JournalTooNew: it cannot be read.
+    """
+    batches = list(read_journal(Layout(storage, name).require().journal))
+    for batch in batches:
+        for record in batch:
+            event = from_record(record)
+            if isinstance(event, Created):
+                specification = StudySpecification.from_dict(event.specification)
+                study = Study(specification, _Unasked(), make_scheduler(specification.scheduler))
+                replay(study, batches)
+                return study
+    raise JournalDamaged(f"the journal of study '{name}' on {storage} does not say what was asked for")
