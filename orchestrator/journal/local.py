@@ -38,7 +38,7 @@ class LocalJournal:
             try:
                 self._begin(created)
             except BaseException:
-                self.close()
+                self._abandon()
                 raise
         except OSError as error:
             raise _unwritable(directory, error) from error
@@ -58,6 +58,14 @@ class LocalJournal:
         os.fsync(self._file)
         for folder in created:
             _sync_directory(folder)
+
+    def _abandon(self) -> None:
+        """Leaves nothing of an epoch that could not begin."""
+        self._unusable = "it was closed"
+        if self._file >= 0:
+            os.close(self._file)
+            self.path.unlink(missing_ok=True)
+        self._claim.release()
 
     @property
     def size_bytes(self) -> int:
