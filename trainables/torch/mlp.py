@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deploy.bundle import Kind, Lineage
 from orchestrator.domain.errors import InvalidTrainable, did_you_mean
 from orchestrator.domain.seeds import derive_seed
-from trainables.contract import Context
+from trainables.contract import Context, Resource
 from trainables.metrics import scores
 from trainables.publish import publish
 from trainables.split import Split
@@ -73,7 +73,7 @@ class MLP:
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {k: v for k, v in asdict(Settings()).items() if k != "momentum"}
-    resource: ClassVar[str] = "rounds"
+    resource: ClassVar[Resource] = "rounds"
 
     def build(self, params: Mapping[str, Any], data: Split, context: Context) -> None:
         """Makes the untrained network; its first weights come from the trial's seed."""
