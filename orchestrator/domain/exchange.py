@@ -40,14 +40,14 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One worker's word: all the trials it holds, and how many more it would take."""
+    """One worker's word: of all the trials it holds, and how many it would hold after the answer."""
 
     worker: str
     epoch: int = 0  # the latest that it heard of; 0 at first
     host: str = ""
     progress: tuple[Progress, ...] = ()
     exports: tuple[ExportResult, ...] = ()
-    wants: int = 0
+    room: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for the wire."""
@@ -58,7 +58,7 @@ class Message:
             "host": self.host,
             "progress": [_progress_to_tuple(progress) for progress in self.progress],
             "exports": [(result.bundle, result.uri, result.error) for result in self.exports],
-            "wants": self.wants,
+            "room": self.room,
         }
 
     @classmethod
@@ -75,7 +75,7 @@ class Message:
             given["host"],
             tuple(_progress_from_tuple(item) for item in given["progress"]),
             tuple(ExportResult(*item) for item in given["exports"]),
-            given["wants"],
+            given["room"],
         )
 
 

@@ -22,9 +22,15 @@ STEP_TOLERANCE = 1e-9  # of a step: how far from a grid point a value still coun
 
 
 def _when(given: Mapping[str, Any] | None) -> When:
+    if not isinstance(given, Mapping | None):
+        raise InvalidSpace(
+            f"when maps parents to the values they must have, such as {{optimizer: sgd}}; given {given!r}"
+        )
     conditions = {}
     for parent, allowed in (given or {}).items():
-        values = tuple(allowed) if isinstance(allowed, list | tuple | set) else (allowed,)
+        if isinstance(allowed, set | frozenset):
+            allowed = sorted(allowed, key=repr)  # a set's own order differs from process to process
+        values = tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,)
         if not values:
             raise InvalidSpace(f"the condition on '{parent}' allows no value; give at least one")
         conditions[parent] = values
@@ -37,6 +43,10 @@ def _same(left: Value, right: Value) -> bool:
 
 
 def _check_range(kind: str, low: float, high: float, log: bool, step: float | None) -> None:
+    if not isinstance(log, bool):
+        raise InvalidSpace(f"{kind} takes log: true or false; given {log!r}")
+    if isinstance(step, bool) or not isinstance(step, int | float | None):
+        raise InvalidSpace(f"{kind} needs a number as step; given {step!r}")
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InvalidSpace(f"{kind} needs finite bounds; given {low} to {high}")
     if low > high:
@@ -293,7 +303,8 @@ class Space:
         return cls({name: parameter_from_dict(name, entry) for name, entry in given.items()})
 
 
-KEYS = {"type", "min", "max", "log", "step", "values", "value", "when"}
+RANGE_KEYS = {"type", "min", "max", "log", "step", "when"}
+KEYS = RANGE_KEYS | {"values", "value"}
 
 
 def parameter_from_dict(name: str, entry: Any) -> Parameter:
@@ -303,6 +314,8 @@ def parameter_from_dict(name: str, entry: Any) -> Parameter:
     for key in entry:
         if key not in KEYS:
             raise InvalidSpace(f"parameter '{name}' has an unknown key '{key}'.{did_you_mean(str(key), KEYS)}")
+    if not (entry.keys() <= {"values", "when"} or entry.keys() <= {"value", "when"} or entry.keys() <= RANGE_KEYS):
+        raise InvalidSpace(f"parameter '{name}' takes either values, or one value, or min and max; given {dict(entry)}")
     try:
         if "values" in entry:
             return Choice(entry["values"], when=entry.get("when"))
@@ -319,7 +332,7 @@ def _range_from_dict(entry: Mapping[str, Any]) -> Parameter:
         raise InvalidSpace(f"{' and '.join(missing)} missing; give min and max, or values")
     low, high = _number(entry["min"]), _number(entry["max"])
     step = None if entry.get("step") is None else _number(entry["step"])
-    log = bool(entry.get("log", False))
+    log = entry.get("log", False)
     whole = isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None)
     kind = entry.get("type", "int" if whole else "float")
     if kind == "int":

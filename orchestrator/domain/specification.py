@@ -4,6 +4,7 @@
 in. What names mean to other rooms (a search engine, a scheduler) is checked here too, so that a mistake costs no trial.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ ENGINES = ("auto", "random", "tpe")
 SCHEDULERS = ("asha", "none")
 GOALS = ("minimize", "maximize")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+UNBOUNDED = 2**31 - 1  # a resource that no trial reaches: "until it ends by itself"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -51,14 +53,16 @@ def _choice(where: str, given: Any, allowed: tuple[str, ...]) -> str:
 
 def _number(where: str, given: Any, low: float, high: float | None = None, *, whole: bool = False) -> Any:
     """Returns a number within [low, high]; text such as "1e-3" too, because YAML 1.1 reads that as text."""
+    number = given
     if isinstance(given, str):
         with suppress(ValueError):
-            given = float(given)
+            number = int(given) if whole else float(given)
     kinds = int if whole else int | float
-    if isinstance(given, bool) or not isinstance(given, kinds) or given < low or (high is not None and given > high):
+    top = math.inf if high is None else high
+    if isinstance(number, bool) or not isinstance(number, kinds) or not low <= number <= top or number == math.inf:
         kind = "a whole number" if whole else "a number"
         raise _fail(where, given, f"it takes {kind} of at least {low}" + (f" and at most {high}" if high else ""))
-    return given
+    return number
 
 
 def parse_seconds(where: str, given: Any) -> float:
@@ -104,9 +108,9 @@ class DataSpecification:
 class SchedulerSpecification:
     """How trials are compared on the way: rungs at `min`, `min * eta`, … up to `max` units of resource."""
 
-    kind: str = "asha"
+    kind: str = "none"
     min: int = 1
-    max: int = 1
+    max: int = UNBOUNDED
     eta: int = 3
 
     @classmethod
@@ -120,9 +124,6 @@ class SchedulerSpecification:
         if low > high:
             raise _fail("scheduler", dict(section), f"min {low} is above max {high}")
         return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True))
-
-
-UNBOUNDED = 2**31 - 1  # a resource that no trial reaches: "until it ends by itself"
 
 
 @dataclass(frozen=True, slots=True)

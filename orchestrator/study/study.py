@@ -129,11 +129,13 @@ class Study:
         verdicts = {progress.trial: self._hear(message.worker, progress, now) for progress in message.progress}
         for result in message.exports:
             self._export_ended(result, now)
-        if state.phase is Phase.RUNNING and message.wants and not self._has_work():
+        kept = sum(verdict.decision is Decision.CONTINUE for verdict in verdicts.values())
+        room = message.room - kept
+        if state.phase is Phase.RUNNING and room > 0 and not self._has_work():
             self._begin_ending(now, "finished")
         runs = self._lost_orders(message)
         exports: list[Export] = []
-        for _ in range(message.wants - len(runs)):
+        for _ in range(room - len(runs)):
             export = self._order_export(message.worker, now)
             if export is not None:
                 exports.append(export)
@@ -143,7 +145,7 @@ class Study:
                 break
             runs.append(run)
         self._end_if_done(now)
-        idle = not runs and not exports and message.wants > 0
+        idle = not runs and not exports and kept == 0 and room > 0
         over = state.phase is not Phase.RUNNING and self._is_all_exported()
         answer = Answer(
             state.epoch,

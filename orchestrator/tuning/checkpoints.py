@@ -1,0 +1,76 @@
+"""Checkpoints on a study's storage: written beside, hashed, published last.
+
+A published checkpoint is never changed. What lies under a temporary name after a crash was never referred to.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from orchestrator.domain.errors import StorageError
+from orchestrator.domain.trials import CheckpointRef
+
+
+class CheckpointStore:
+    """The checkpoints of one study. Any number of workers write; each trial has one writer at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def publish(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
+        """Returns the reference of what `write` put into an empty directory; None where it says that there is none.
+
+        Raises:
+            StorageError: the storage cannot be written.
+        """
+        target = self.directory / f"{trial:05d}" / f"{step:05d}"
+        beside = target.parent / f".{step:05d}-{uuid.uuid4().hex[:8]}"
+        try:
+            if target.is_dir():  # the same step again, after a crash between its publication and its report
+                return CheckpointRef(step, str(target), *_digest(target, flush=False))
+            beside.mkdir(parents=True)
+            if not write(beside):
+                shutil.rmtree(beside)
+                return None
+            digest = _digest(beside, flush=True)
+            beside.rename(target)
+        except OSError as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise StorageError(
+                f"checkpoint of trial {trial} cannot be written to {target}: {error.strerror or error}; "
+                "free some space or choose another storage"
+            ) from error
+        return CheckpointRef(step, str(target), *digest)
+
+    def fetch(self, ref: CheckpointRef) -> Path:
+        """Returns the directory of a checkpoint whose content is what was published.
+
+        Raises:
+            StorageError: it is gone, or was changed.
+        """
+        directory = Path(ref.uri)
+        if not directory.is_dir():
+            raise StorageError(f"checkpoint {directory} is gone; the trial can only start again from zero")
+        if _digest(directory, flush=False)[0] != ref.sha256:
+            raise StorageError(f"checkpoint {directory} is not what was published: its hash differs")
+        return directory
+
+
+def _digest(directory: Path, *, flush: bool) -> tuple[str, int]:
+    """Returns (sha256 over names and contents, bytes); with `flush` everything is on the disk afterwards."""
+    total, size = sha256(), 0
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        size += len(content)
+        total.update(f"{path.relative_to(directory).as_posix()}\0{len(content)}\0".encode())
+        total.update(content)
+        if flush:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    return total.hexdigest(), size

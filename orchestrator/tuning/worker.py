@@ -1,0 +1,164 @@
+"""The worker: takes orders from the study, runs trials, and says what came of them.
+
+It knows neither Ray nor the study itself, only a port that takes a message and gives an answer. Inline runs and the
+workers in Tune slots are this class.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestrator.domain.events import Reports
+from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress, Run
+from orchestrator.domain.trials import CheckpointRef, Decision, Failure
+from orchestrator.tuning.failures import failure_of
+from orchestrator.tuning.runs import RETURNED, ActiveRun
+from orchestrator.tuning.tidiness import tidy_process
+from orchestrator.tuning.workshop import Workshop
+
+FLUSH_SECONDS = 1.0  # a trial between two milestones is heard of at least this often, if its steps allow it
+CHECKPOINT_SECONDS = 30.0  # what a kill may cost at most, again if the steps allow it
+SHORT_SECONDS = 0.02  # trials whose stretch is shorter are worth holding several at once
+
+Port = Callable[[Message], Answer]
+
+
+class FencedError(Exception):
+    """The study gave this worker up; whatever it holds is not its own any more."""
+
+
+class OutOfMemoryError(Exception):
+    """User code ran out of memory; the process is not fit for another trial."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A trial in this worker's hands, and what is not told yet."""
+
+    order: Run
+    until: int
+    run: ActiveRun | None = None  # None: not opened yet, or it failed
+    reports: list[tuple[int, Reports]] = field(default_factory=list)
+    progress: Progress | None = None  # ready to be told
+    saved_at: float = 0.0
+
+
+class Pace(Protocol):
+    """The clock by which a worker slices its work: seconds that only rise."""
+
+    def __call__(self) -> float:
+        """Returns the seconds."""
+
+
+class Worker:
+    """One process's share of a study. Used by one thread."""
+
+    def __init__(
+        self, name: str, port: Port, workshop: Workshop, *, host: str = "", pace: Pace = time.monotonic
+    ) -> None:
+        self.name = name
+        self._port = port
+        self._workshop = workshop
+        self._host = host
+        self._pace = pace
+        self._epoch = 0
+        self._batch = 1
+        self._room = 1
+        self._held: dict[int, _Held] = {}
+        self._exports: list[ExportResult] = []
+
+    @property
+    def holds(self) -> int:
+        """How many trials are in its hands."""
+        return len(self._held)
+
+    def turn(self) -> Answer:
+        """Says what came of the last turn, takes the answer, and does what it says.
+
+        Raises:
+            FencedError: the study gave this worker up.
+            OutOfMemoryError: told to the study already; the process should end.
+        """
+        answer = self._port(self._message())
+        self._epoch, self._batch = answer.epoch, answer.batch
+        if answer.fenced:
+            self.drop()
+            raise FencedError(f"worker {self.name} was given up by the study")
+        ran_out = any(h.progress is not None and _is_memory(h.progress.failure) for h in self._held.values())
+        self._take_verdicts(answer)
+        if ran_out:
+            raise OutOfMemoryError(f"worker {self.name} ran out of memory")
+        for order in answer.runs:
+            self._held[order.trial] = _Held(order, order.until, saved_at=self._pace())
+        self._exports = [self._workshop.export(order) for order in answer.exports]
+        self._work()
+        return answer
+
+    def drop(self) -> None:
+        """Lets go of everything, without a word."""
+        for held in self._held.values():
+            if held.run is not None:
+                held.run.close(Decision.STOP)
+        self._held.clear()
+
+    def _message(self) -> Message:
+        progress = tuple(
+            held.progress or Progress(held.order.trial, held.order.attempt) for held in self._held.values()
+        )
+        return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room)
+
+    def _take_verdicts(self, answer: Answer) -> None:
+        for number, verdict in answer.verdicts.items():
+            held = self._held.get(number)
+            if held is None:
+                continue
+            held.progress = None
+            held.until = verdict.until
+            if verdict.decision is not Decision.CONTINUE:
+                if held.run is not None:
+                    held.run.close(verdict.decision)
+                del self._held[number]
+
+    def _work(self) -> None:
+        began, worked = self._pace(), 0
+        for held in self._held.values():
+            if held.progress is None:
+                with tidy_process(held.order.seed):
+                    held.progress = self._stretch(held)
+                worked += 1
+        if worked:
+            is_short = (self._pace() - began) / worked < SHORT_SECONDS
+            self._room = min(self._batch, self._room * 2) if is_short else 1
+
+    def _stretch(self, held: _Held) -> Progress:
+        order = held.order
+        deadline = self._pace() + FLUSH_SECONDS
+        try:
+            if held.run is None:
+                held.run = self._workshop.open(order)
+            stretch = held.run.advance(held.until, lambda: self._pace() >= deadline)
+            reports = [(step, self._named(metrics)) for step, metrics in stretch.reports]
+            due = stretch.done or held.run.step >= held.until or self._pace() - held.saved_at > CHECKPOINT_SECONDS
+            checkpoint = self._save(held) if due and held.run.step > 0 else None
+        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
+            held.run = None
+            return Progress(order.trial, order.attempt, failure=failure_of(error))
+        return Progress(order.trial, order.attempt, tuple(reports), checkpoint, stretch.done)
+
+    def _named(self, metrics: object) -> dict[str, float]:
+        assert isinstance(metrics, dict)
+        if RETURNED in metrics:
+            return {self._workshop.specification.objective.metric: metrics[RETURNED]}
+        return metrics
+
+    def _save(self, held: _Held) -> CheckpointRef | None:
+        assert held.run is not None
+        held.saved_at = self._pace()
+        if not held.run.can_save:
+            return None
+        return self._workshop.checkpoints.publish(held.order.trial, held.run.step, held.run.save)
+
+
+def _is_memory(failure: Failure | None) -> bool:
+    return failure is not None and failure.cause == "memory"

@@ -1,0 +1,98 @@
+"""What a worker needs besides its orders: the user's code, the data, and where things are kept."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deploy.bundle import Lineage
+from orchestrator.domain.errors import InvalidTrainable
+from orchestrator.domain.exchange import Export, ExportResult, Run
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.study import Layout
+from orchestrator.tuning.checkpoints import CheckpointStore
+from orchestrator.tuning.failures import failure_of
+from orchestrator.tuning.runs import ActiveRun, FunctionRun, StepRun
+from trainables.contract import Context, Trainable, resource_of
+from trainables.resolve import Resolved
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """One study's means of work on one host; shared by the runs of a worker."""
+
+    specification: StudySpecification
+    resolved: Resolved
+    data: Any
+    storage: Path
+    data_sha256: str = ""
+    versions: Mapping[str, str] | None = None
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the study keeps its things."""
+        return Layout(self.storage, self.specification.study)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointStore:
+        """The study's checkpoints."""
+        return CheckpointStore(self.layout.checkpoints)
+
+    def context(self, seed: int) -> Context:
+        """Returns what a trial may know."""
+        return Context(seed, threads=max(1, int(self.specification.resources.cpu)))
+
+    def open(self, order: Run) -> ActiveRun:
+        """Returns the trial of an order, built and, where it has a checkpoint, loaded; raises what user code raises."""
+        saved = self.checkpoints.fetch(order.checkpoint) if order.checkpoint else None
+        first_step = order.checkpoint.step if order.checkpoint else 0
+        if self.resolved.kind == "function":
+            return FunctionRun.open(self.resolved.target, order, self.data, saved, first_step)
+        trainable = self._build(order.params, order.seed, saved)
+        return StepRun(trainable, first_step, is_one_step=resource_of(self._trainable_class) == "fit")
+
+    @property
+    def _trainable_class(self) -> type[Trainable]:
+        target = self.resolved.target
+        assert isinstance(target, type)
+        return target
+
+    def _build(self, params: Mapping[str, Any], seed: int, saved: Path | None) -> Trainable:
+        trainable = self._trainable_class()
+        trainable.build(params, self.data, self.context(seed))
+        if saved is not None:
+            trainable.load(saved)
+        return trainable
+
+    def export(self, order: Export) -> ExportResult:
+        """Makes a bundle of a checkpoint; a refusal is a result, not an exception."""
+        target = self.layout.bundles / order.bundle
+        try:
+            if self.resolved.kind == "function":
+                raise InvalidTrainable(
+                    "a function objective has no model that could be served; "
+                    "give a trainable class, or leave `serve` out"
+                )
+            if not target.exists():
+                trainable = self._build(order.params, order.seed, self.checkpoints.fetch(order.checkpoint))
+                trainable.export(target, self._lineage(order))
+        except Exception as error:  # noqa: BLE001 - user code; the study records it and goes on
+            return ExportResult(order.bundle, error=failure_of(error).message)
+        return ExportResult(order.bundle, uri=str(target))
+
+    def _lineage(self, order: Export) -> Lineage:
+        return Lineage(
+            study=self.specification.study,
+            trial=order.trial,
+            step=order.checkpoint.step,
+            params=dict(order.params),
+            value=order.value,
+            metric=self.specification.objective.metric,
+            data_sha256=self.data_sha256,
+            seed=order.seed,
+            versions=dict(self.versions or {}),
+            created=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+        )
