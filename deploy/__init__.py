@@ -1,1 +1,47 @@
-"""Serving: model packages and the endpoint that answers from them."""
+"""Serving: model packages, and the endpoint that answers from them and changes them in place.
+
+`bundle` is the model package. `app` (with `asgi`, `routes`, `rows`, `protocol`) is the HTTP interface, `served` the
+one reference to the model that answers. `endpoint` is the state of an endpoint as a fold over its journal; `actors`
+decides and records, `replica` serves, `following` keeps a replica true to the journal. `starting` brings it up,
+`handle` and `client` ask it. What needs Ray is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploy.address import EndpointAddress
+    from deploy.client import Answer, Client
+    from deploy.handle import EndpointHandle, endpoint_handle
+    from deploy.places import known_endpoints
+    from deploy.starting import start_endpoint, stop_endpoint
+
+__all__ = [
+    "Answer",
+    "Client",
+    "EndpointAddress",
+    "EndpointHandle",
+    "endpoint_handle",
+    "known_endpoints",
+    "start_endpoint",
+    "stop_endpoint",
+]
+
+_HOMES = {
+    "Answer": "client",
+    "Client": "client",
+    "EndpointAddress": "address",
+    "EndpointHandle": "handle",
+    "endpoint_handle": "handle",
+    "known_endpoints": "places",
+    "start_endpoint": "starting",
+    "stop_endpoint": "starting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a name of the façade, its module loaded now."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'deploy' has no attribute '{name}'; it has {', '.join(__all__)}")
+    return getattr(import_module(f"deploy.{home}"), name)

@@ -1,0 +1,153 @@
+"""The endpoint actor: the one writer of an endpoint.
+
+A detached Ray actor without CPUs that Ray restarts when it dies: it replays the journal and goes on. An endpoint
+outlives studies and may be fed by several, so its versions, decisions and place are its own.
+"""
+
+import logging
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import DeploymentUnavailableError
+
+from deploy.bundle import Bundle, Lineage
+from deploy.endpoint import EndpointState, Event, Offer, Place, Routing, decide_place, decide_promotion, replay
+from deploy.places import journal_directory
+from orchestrator.domain.errors import BundleError
+from orchestrator.journal import Journal, open_journal
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "orchestrator"
+DEPLOYMENT = "replica"
+BROADCAST_SECONDS = 10.0  # a swap takes milliseconds; a replica that needs longer follows the journal by itself
+
+
+def actor_name(name: str) -> str:
+    """Returns the name under which an endpoint's actor is found."""
+    return f"endpoint:{name}"
+
+
+class EndpointActor:
+    """Decides, records, tells the replicas.
+
+    Its methods run in Ray's threads; `_writing` keeps one decision at a time, `_state` is swapped as a whole.
+    """
+
+    def __init__(self, name: str, storage: str) -> None:
+        self._name = name
+        self._storage = storage
+        self._journal: Journal = open_journal(journal_directory(storage, name))
+        self._state: EndpointState = replay(self._journal.read())
+        self._writing = threading.Lock()
+        self._handle: Any = None
+
+    def promote(self, bundle_uri: str, lineage: dict[str, Any] | None, who: str, why: str) -> dict[str, Any]:
+        """Makes the bundle answer, and returns when all running replicas do so.
+
+        The bundle is opened, checked and run here first: one that cannot answer is never recorded. Asked again for
+        the bundle that answers, it changes nothing and tells the replicas again.
+
+        Returns:
+            version, generation, changed, `seconds` from this call to the last replica's word, `verify_seconds` of
+            them for the bundle, the replicas' reports, and errors of replicas that could not follow.
+
+        Raises:
+            BundleError: when the bundle is damaged, cannot answer, or is not of the lineage that was given.
+        """
+        start = time.perf_counter()
+        offer = _check_bundle(bundle_uri, lineage)
+        verified = time.perf_counter()
+        with self._writing:
+            changed = self._record(decide_promotion(self._state, offer, who=who, why=why, at=_now()))
+            routing = self._state.routing
+            assert routing is not None, "a promotion leaves a version that answers"
+            replicas, errors = self._broadcast("swap", routing.to_dict())
+        return {
+            "version": routing.version,
+            "generation": routing.generation,
+            "changed": changed,
+            "seconds": time.perf_counter() - start,
+            "verify_seconds": verified - start,
+            "replicas": replicas,
+            "errors": errors,
+        }
+
+    def place(self, host: str, port: int, prefix: str) -> None:
+        """Records where the endpoint is reached."""
+        with self._writing:
+            self._record(decide_place(self._state, Place(host, port, prefix), at=_now()))
+
+    def routing(self) -> dict[str, Any] | None:
+        """Returns the routing that replicas have to follow; None before the first promotion."""
+        routing: Routing | None = self._state.routing
+        return None if routing is None else routing.to_dict()
+
+    def status(self) -> dict[str, Any]:
+        """Returns versions, the one that answers, the place, and each running replica's report."""
+        state = self._state
+        replicas, errors = self._broadcast("report")
+        return {
+            "name": self._name,
+            "storage": self._storage,
+            "pid": os.getpid(),
+            "version": state.current.number if state.current else None,
+            "generation": state.generation,
+            "current": state.current.to_dict() if state.current else None,
+            "versions": [version.to_dict() for version in state.versions.values()],
+            "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
+            "replicas": replicas,
+            "errors": errors,
+        }
+
+    def _record(self, events: list[Event]) -> bool:
+        """Brings the events to the storage, then into the state; returns whether there were any."""
+        if not events:
+            return False
+        self._journal.append(events, durable=True)
+        state = self._state
+        for event in events:
+            state = state.apply(event)
+        self._state = state
+        return True
+
+    def _broadcast(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        """Returns each running replica's answer, and what went wrong; a replica that died is neither."""
+        if self._state.place is None:
+            return [], []  # nothing is deployed yet
+        try:
+            handle = self._handle or serve.get_deployment_handle(DEPLOYMENT, app_name=self._name)
+            self._handle = handle
+            answers = handle.broadcast(method, *given).results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
+        except DeploymentUnavailableError:
+            return [], []  # replicas that start later read the journal
+        except TimeoutError as error:
+            return [], [str(error)]
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        errors = [str(error) for error in failed if not isinstance(error, RayActorError)]
+        return [answer for answer in answers if isinstance(answer, dict)], errors
+
+
+def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:
+    bundle = Bundle.open(uri)
+    bundle.warm_up()
+    wanted = bundle.lineage if lineage is None else Lineage.from_dict(lineage)
+    if _origin(wanted) != _origin(bundle.lineage):
+        raise BundleError(
+            f"The bundle {uri} is of (study, trial, step) {_origin(bundle.lineage)}, not of {_origin(wanted)} as was "
+            "said. Promote it with its own lineage."
+        )
+    return Offer(bundle.uri, bundle.digest, bundle.lineage)
+
+
+def _origin(lineage: Lineage) -> tuple[str, int, int]:
+    return lineage.study, lineage.trial, lineage.step
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,36 @@
+"""Where an endpoint is reached, and how to ask it by hand."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from deploy.tokens import read_token
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAddress:
+    """What a client needs. `port` differs from `asked_port` when that one was taken."""
+
+    name: str
+    url: str
+    port: int
+    token_file: Path
+    asked_port: int
+
+    @property
+    def token(self) -> str:
+        """The bearer token, read from its file."""
+        return read_token(self.token_file)
+
+    def curl(self, row: Mapping[str, float] | Sequence[float]) -> str:
+        """Returns a complete line for a shell on this host that asks for one row.
+
+        The token is read from its file when the line runs, and so stays out of logs and shell histories.
+        """
+        given = dict(row) if isinstance(row, Mapping) else list(row)
+        body = orjson.dumps({"rows": [given]}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        token = f'"Authorization: Bearer $(cat {shlex.quote(str(self.token_file))})"'
+        return f"curl -sS {self.url}/predict -H {token} -H 'content-type: application/json' -d {shlex.quote(body)}"

@@ -1,0 +1,92 @@
+"""The endpoint actor from outside: found by name, asked, its errors as our own."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from deploy.actors import NAMESPACE, actor_name
+from deploy.bundle import Lineage
+from orchestrator.domain.errors import EndpointError, OrchestratorError
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHandle:
+    """Asks the endpoint actor; may be sent to other processes, and stays valid when the actor restarts.
+
+    `actor` is Ray's handle, for callers that await its answers themselves.
+    """
+
+    name: str
+    actor: Any
+
+    def promote(
+        self,
+        bundle_uri: str,
+        lineage: Lineage | None = None,
+        *,
+        who: str = "",
+        why: str = "",
+        timeout_seconds: float = 60.0,
+    ) -> dict[str, Any]:
+        """Makes the bundle answer on every running replica; see `EndpointActor.promote` for what is returned.
+
+        Raises:
+            BundleError: when the bundle is damaged or cannot answer.
+            EndpointError: when the endpoint does not answer in time; the promotion may still happen, ask again.
+        """
+        given = None if lineage is None else lineage.to_dict()
+        answer: dict[str, Any] = self._ask(self.actor.promote.remote(bundle_uri, given, who, why), timeout_seconds)
+        return answer
+
+    def status(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
+        """Returns versions, the one that answers, the place and the replicas; see `EndpointActor.status`."""
+        answer: dict[str, Any] = self._ask(self.actor.status.remote(), timeout_seconds)
+        return answer
+
+    def routing(self, timeout_seconds: float = 30.0) -> dict[str, Any] | None:
+        """Returns the generation, version and URI that replicas follow; None before the first promotion."""
+        answer: dict[str, Any] | None = self._ask(self.actor.routing.remote(), timeout_seconds)
+        return answer
+
+    def place(self, host: str, port: int, prefix: str, timeout_seconds: float = 30.0) -> None:
+        """Records where the endpoint is reached."""
+        self._ask(self.actor.place.remote(host, port, prefix), timeout_seconds)
+
+    def _ask(self, reference: Any, timeout_seconds: float) -> Any:
+        try:
+            return ray.get(reference, timeout=timeout_seconds)
+        except RayTaskError as error:
+            if isinstance(error.cause, OrchestratorError):
+                raise error.cause from None
+            raise
+        except GetTimeoutError as error:
+            raise EndpointError(
+                f"The endpoint '{self.name}' did not answer within {timeout_seconds:g} s. Look at its status, then ask "
+                "again: asking twice for the same promotion is safe."
+            ) from error
+        except RayActorError as error:
+            raise EndpointError(f"The endpoint '{self.name}' is gone ({error}). Start it again.") from error
+
+
+def find_handle(name: str) -> EndpointHandle | None:
+    """Returns the handle of a running endpoint, or None."""
+    try:
+        return EndpointHandle(name, ray.get_actor(actor_name(name), namespace=NAMESPACE))
+    except ValueError:
+        return None
+
+
+def endpoint_handle(name: str) -> EndpointHandle:
+    """Returns the handle of a running endpoint.
+
+    Raises:
+        EndpointError: when no endpoint of that name runs in the Ray cluster that this process is connected to.
+    """
+    handle = find_handle(name)
+    if handle is None:
+        raise EndpointError(
+            f"No endpoint '{name}' runs in this Ray cluster. Start it with `orchestrator serve {name}`."
+        )
+    return handle

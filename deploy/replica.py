@@ -1,0 +1,107 @@
+"""One copy of the endpoint: a Serve replica that answers from one model and changes it in place.
+
+A new model is opened, checked and warmed up beside the old one, in a thread, while the old one answers; then one
+reference changes. When that fails, the old model goes on answering and the replica says why.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from deploy.app import AppSettings, EndpointApp
+from deploy.bundle import Bundle
+from deploy.endpoint import Routing
+from deploy.following import JournalFollower
+from deploy.places import journal_directory
+from deploy.served import ModelSlot, Served
+from deploy.tokens import read_token, token_file
+from orchestrator.domain.errors import OrchestratorError
+
+logger = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = 0.25  # how long a replica that missed a message may serve the version before
+
+
+class EndpointReplica:
+    """The deployment's class. Its slot is written under `_changing`, by a swap or by the thread that follows."""
+
+    def __init__(self, name: str, storage: str, threads: int = 1) -> None:
+        self._threads = threads
+        self._slot = ModelSlot()
+        self._changing = threading.Lock()
+        self._follower = JournalFollower(journal_directory(storage, name))
+        self._fault = ""
+        token = read_token(token_file(Path(storage), name))
+        self._app = EndpointApp(AppSettings(name, token, program_version=_program_version()), self._slot)
+        self._catch_up()
+        threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
+
+    def __serve_build_asgi_app__(self) -> EndpointApp:
+        """Returns the application that requests go to; Serve asks for it once, after the constructor."""
+        return self._app
+
+    async def swap(self, routing: dict[str, Any]) -> dict[str, Any]:
+        """Serves what `routing` says and returns this replica's report.
+
+        Raises:
+            BundleError: when the bundle cannot be served; the model before goes on answering.
+        """
+        await asyncio.to_thread(self._adopt, Routing.from_dict(routing))
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """Returns who this replica is, what it serves, and how many requests ended in which way."""
+        served, counts = self._slot.served, self._app.counts
+        return {
+            "pid": os.getpid(),
+            "version": served.version if served else None,
+            "generation": served.generation if served else 0,
+            "answered": counts.answered,
+            "refused": counts.refused,
+            "failed": counts.failed,
+            "fault": self._fault,
+        }
+
+    def check_health(self) -> None:
+        """Serve's health check: the model has to answer one of its own rows."""
+        served = self._slot.served
+        if served is not None:
+            served.bundle.predict(served.bundle.sample[:1])
+
+    def _follow(self) -> None:
+        while True:
+            time.sleep(FOLLOW_SECONDS)
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Serves what the journal says; what goes wrong is kept for the report and tried again."""
+        try:
+            routing = self._follower.routing()
+            if routing is not None:
+                self._adopt(routing)
+        except (OrchestratorError, OSError) as error:
+            if self._fault != str(error):
+                logger.warning("This replica cannot follow its journal: %s", error)
+            self._fault = str(error)
+
+    def _adopt(self, routing: Routing) -> None:
+        with self._changing:
+            served = self._slot.served
+            if served is not None and served.generation >= routing.generation:
+                return
+            bundle = Bundle.open(routing.uri, threads=self._threads)
+            bundle.warm_up()
+            self._slot.put(Served(bundle, routing.version, routing.generation))
+            self._fault = ""
+
+
+def _program_version() -> str:
+    try:
+        return version("orchestrator")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"

@@ -1,0 +1,205 @@
+"""Starts and ends an endpoint in the Ray cluster that this process is connected to.
+
+Serve has one HTTP port a cluster. The first endpoint is reached at `/`, further ones at `/<name>`. An application is
+deployed once: a later `serve.run` would restart its replicas, so models change through the endpoint actor instead.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
+
+from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
+from deploy.address import EndpointAddress
+from deploy.handle import EndpointHandle, endpoint_handle, find_handle
+from deploy.ports import free_port
+from deploy.replica import EndpointReplica
+from deploy.tokens import ensure_token
+from orchestrator.domain.errors import ClusterError, EndpointError
+
+ONGOING_REQUESTS = 64  # Serve's 5 would idle a replica whose answer takes 0.1 ms
+QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of filling its memory
+HEALTH_SECONDS = 5.0
+TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
+POLL_SECONDS = 0.05
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
+WILDCARDS = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many replicas, and what one takes."""
+
+    replicas: int
+    cpus: float
+
+    def __post_init__(self) -> None:
+        """Refuses what Ray could not place."""
+        if self.replicas < 1 or self.cpus < 0:
+            raise EndpointError(f"An endpoint needs 1 replica or more, of 0 CPUs or more; given {self}.")
+
+
+def start_endpoint(
+    name: str,
+    storage: Path | str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    replicas: int = 1,
+    replica_cpus: float = 1.0,
+    timeout_seconds: float = 120.0,
+) -> EndpointAddress:
+    """Returns the address of the endpoint; starts whatever of it does not run yet.
+
+    Asked again, it changes nothing and returns the same address. When `port` is taken the next free one is used, and
+    the address says both. The caller has connected to Ray. Takes 5-10 s the first time; serves whatever version its
+    journal says, at first none.
+
+    Raises:
+        EndpointError: when it cannot be reached within the time, with what Serve says about it.
+        ClusterError: when this process is not connected to Ray.
+    """
+    if not ray.is_initialized():
+        raise ClusterError("This process is not connected to Ray; call ray.init first.")
+    scale = Scale(replicas, replica_cpus)
+    token = ensure_token(storage, name)
+    handle = _ensure_actor(name, Path(storage).absolute())
+    listening = _ensure_serve(host, port)
+    prefix = _ensure_application(name, Path(storage).absolute(), scale)
+    handle.place(*listening, prefix)
+    address = EndpointAddress(name, _url(*listening, prefix), listening[1], token, port)
+    _wait_until_live(address, scale, timeout_seconds)
+    return address
+
+
+def stop_endpoint(name: str) -> None:
+    """Ends the endpoint's replicas and its actor, and Serve with the last endpoint; leaves its storage.
+
+    Raises:
+        EndpointError: when no endpoint of that name runs.
+    """
+    handle = endpoint_handle(name)
+    running = _applications()
+    if name in running:
+        serve.delete(name)
+    ray.kill(handle.actor, no_restart=True)
+    if not running - {name}:
+        serve.shutdown()
+
+
+def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
+    """Returns the handle of the endpoint's actor, started where it does not run."""
+    options = ray.remote(EndpointActor).options(
+        name=actor_name(name),
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=TASK_RETRIES,
+        max_concurrency=8,
+    )
+    handle = EndpointHandle(name, options.remote(name, str(storage)))
+    kept = handle.status()["storage"]
+    if kept != str(storage):
+        raise EndpointError(
+            f"The endpoint '{name}' runs already, on the storage {kept}; {storage} was given. "
+            "Give that storage, stop the endpoint, or take another name."
+        )
+    return handle
+
+
+def _ensure_serve(host: str, port: int) -> tuple[str, int]:
+    """Returns the host and port that Serve listens on; starts it where it does not run."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        return str(client.http_config.host), int(client.http_config.port)
+    chosen = free_port(host, port)
+    # Without grpc_options no gRPC port is opened.
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=host, port=chosen),
+        logging_config=QUIET,
+    )
+    return host, chosen
+
+
+def _ensure_application(name: str, storage: Path, scale: Scale) -> str:
+    """Returns the route prefix of the endpoint's application; deploys it where it does not run."""
+    running = _applications()
+    prefixes = {application: _prefix(application) for application in running}
+    if name in running:
+        return prefixes[name]
+    prefix = f"/{name}" if "/" in prefixes.values() else "/"
+    deployment = serve.deployment(serve.ingress()(EndpointReplica)).options(
+        name=DEPLOYMENT,
+        num_replicas=scale.replicas,
+        max_ongoing_requests=ONGOING_REQUESTS,
+        max_queued_requests=QUEUED_REQUESTS,
+        health_check_period_s=HEALTH_SECONDS,
+        graceful_shutdown_timeout_s=5.0,
+        graceful_shutdown_wait_loop_s=0.5,
+        logging_config=QUIET,
+        ray_actor_options={
+            "num_cpus": scale.cpus,
+            "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
+        },
+    )
+    target = serve.RunTarget(deployment.bind(name, str(storage)), name=name, route_prefix=prefix)
+    serve.run_many([target], wait_for_applications_running=False)
+    return prefix
+
+
+def _applications() -> set[str]:
+    """Returns the names of Serve's applications that are not being deleted; empty where Serve does not run."""
+    if _get_global_client(raise_if_no_controller_running=False) is None:
+        return set()
+    applications = serve.status().applications
+    return {name for name, overview in applications.items() if overview.status != "DELETING"}
+
+
+def _prefix(application: str) -> str:
+    """Returns the route prefix of an application: an endpoint's from its actor, any other's taken to be `/`."""
+    handle = find_handle(application)
+    place: Any = handle.status()["place"] if handle else None
+    return "/" if place is None else str(place[2])
+
+
+def _wait_until_live(address: EndpointAddress, scale: Scale, timeout_seconds: float) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    with httpx.Client(timeout=2.0) as http:
+        while not _is_live(http, address.url):
+            _raise_if_failed(address.name)
+            if time.monotonic() > deadline:
+                raise EndpointError(
+                    f"The endpoint '{address.name}' does not answer at {address.url} after {timeout_seconds:g} s. "
+                    f"It needs {scale.replicas} replica(s) of {scale.cpus:g} CPU; free are "
+                    f"{ray.available_resources().get('CPU', 0):g}. Free some, or start Ray with more."
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _is_live(http: httpx.Client, url: str) -> bool:
+    try:
+        return http.get(f"{url}/v2/health/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _raise_if_failed(name: str) -> None:
+    overview = serve.status().applications.get(name)
+    if overview is not None and overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+        raise EndpointError(f"The endpoint '{name}' cannot be served: {overview.message}")
+
+
+def _url(host: str, port: int, prefix: str) -> str:
+    reached = "127.0.0.1" if host in WILDCARDS else host
+    return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}{prefix.rstrip('/')}"
