@@ -24,6 +24,8 @@ def publish(
 ) -> None:
     """Puts a checked bundle into `directory`, which is empty or does not exist; it appears complete or not at all.
 
+    An export that is asked for twice, because its first answer was lost, finds its bundle there and leaves it.
+
     Args:
         directory: where the bundle is to be.
         onnx_model: the exported model; takes raw rows `(n_rows, n_features)`.
@@ -36,16 +38,19 @@ def publish(
         BundleError: the two do not answer alike, or `directory` holds something else.
     """
     schema = Schema(columns=parts.feature_names, kind=parts.kind, labels=parts.classes)
+    contents: dict[str, Any] = {
+        "onnx_model": onnx_model,
+        "schema": schema,
+        "lineage": lineage,
+        "sample_rows": parts.test_x[:16],
+    }
+    if directory.is_dir() and any(directory.iterdir()):
+        write_bundle(directory, **contents)  # returns where the same trial and step lie there, and raises otherwise
+        return
     rows = np.concatenate([parts.validation_x, odd_rows(schema, parts.validation_x)])
     directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
-        place = write_bundle(
-            Path(beside) / "bundle",
-            onnx_model=onnx_model,
-            schema=schema,
-            lineage=lineage,
-            sample_rows=parts.test_x[:16],
-        )
+        place = write_bundle(Path(beside) / "bundle", **contents)
         check_parity(Bundle.open(place), rows, predict(rows), tolerance)
         _move(place, directory)
 
@@ -57,3 +62,8 @@ def _move(place: Path, directory: Path) -> None:
         raise BundleError(
             f"the bundle cannot be put into {directory} ({error.strerror}); give a directory that is empty or new"
         ) from error
+    parent = os.open(directory.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)  # or a power cut could take the rename back
+    finally:
+        os.close(parent)

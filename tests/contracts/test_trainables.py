@@ -201,9 +201,21 @@ def test_export_never_overwrites(case: Case, parts: Any, tmp_path: Path) -> None
     model = case.built(parts(case))
     model.step()
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(BundleError, match="empty or new"):
+    with pytest.raises(BundleError, match="no bundle in"):
         model.export(tmp_path, LINEAGE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@served
+def test_an_export_may_be_asked_for_twice(case: Case, parts: Any, tmp_path: Path) -> None:
+    model = case.built(parts(case))
+    model.step()
+    model.export(tmp_path / "bundle", LINEAGE)
+    digest = Bundle.open(tmp_path / "bundle").digest
+    model.export(tmp_path / "bundle", LINEAGE)
+    assert Bundle.open(tmp_path / "bundle").digest == digest
+    with pytest.raises(BundleError, match="already holds"):
+        model.export(tmp_path / "bundle", Lineage(study="other", trial=0, step=1))
 
 
 @unserved
