@@ -42,7 +42,7 @@ def publish(
         "onnx_model": onnx_model,
         "schema": schema,
         "lineage": lineage,
-        "sample_rows": parts.test_x[:16],
+        "sample_rows": parts.validation_x[:16],
     }
     if directory.is_dir() and any(directory.iterdir()):
         write_bundle(directory, **contents)  # returns where the same trial and step lie there, and raises otherwise
