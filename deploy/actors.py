@@ -13,7 +13,7 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve.exceptions import DeploymentUnavailableError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.bundle import Bundle, Lineage
 from deploy.endpoint import EndpointState, Event, Offer, Place, Routing, decide_place, decide_promotion, replay
@@ -81,6 +81,7 @@ class EndpointActor:
     def place(self, host: str, port: int, prefix: str) -> None:
         """Records where the endpoint is reached."""
         with self._writing:
+            self._handle = None  # whoever places an endpoint may have deployed it anew
             self._record(decide_place(self._state, Place(host, port, prefix), at=_now()))
 
     def routing(self) -> dict[str, Any] | None:
@@ -118,14 +119,12 @@ class EndpointActor:
 
     def _broadcast(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Returns each running replica's answer, and what went wrong; a replica that died is neither."""
-        if self._state.place is None:
-            return [], []  # nothing is deployed yet
         try:
             handle = self._handle or serve.get_deployment_handle(DEPLOYMENT, app_name=self._name)
             self._handle = handle
             answers = handle.broadcast(method, *given).results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
-        except DeploymentUnavailableError:
-            return [], []  # replicas that start later read the journal
+        except (DeploymentUnavailableError, RayServeException, KeyError):
+            return [], []  # nothing is deployed, or nothing runs yet; replicas that start later read the journal
         except TimeoutError as error:
             return [], [str(error)]
         failed = [answer for answer in answers if isinstance(answer, Exception)]
