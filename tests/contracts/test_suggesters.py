@@ -1,0 +1,137 @@
+"""One suite for every search engine: each sentence of the port's docstrings is a test."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.domain.errors import InvalidSpecification
+from orchestrator.domain.space import Choice, Float, Int, Space
+from orchestrator.domain.specification import ENGINES
+from orchestrator.search import make_suggester
+
+ROOT = Path(__file__).parents[2]
+SPACE = Space(
+    {
+        "lr": Float(1e-4, 1e-1, log=True),
+        "dropout": Float(0.0, 0.5, step=0.1),
+        "layers": Int(1, 4),
+        "width": Int(16, 256, log=True),
+        "batch": Int(32, 256, step=32),
+        "optimizer": Choice(["adam", "sgd", None]),
+        "momentum": Float(0.0, 0.99, when={"optimizer": "sgd"}),
+        "nesterov": Choice([True, False, 1], when={"optimizer": "sgd"}),
+        "lookahead": Int(1, 9, when={"optimizer": ["sgd", "adam"], "nesterov": [True, 1]}),
+        "fixed": Choice(["only"]),
+        "point": Float(0.3, 0.3),
+    }
+)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
+
+
+def live(suggester, trials, seed=0):
+    """Runs trials with pauses, failures, divergence and several pending at once; returns what was suggested."""
+    rng, suggested, pending = random.Random(seed), [], []
+    for trial in range(trials):
+        configuration = suggester.suggest(trial)
+        suggested.append(configuration)
+        suggester.started(trial, configuration)
+        pending.append(trial)
+        while len(pending) > 3:
+            done = pending.pop(rng.randrange(len(pending)))
+            loss = rng.random() + suggested[done]["layers"] + math.log(suggested[done]["lr"]) ** 2
+            if rng.random() < 0.8:
+                suggester.observed(done, 1, loss if rng.random() < 0.9 else math.inf)
+            if rng.random() < 0.3:  # paused, and goes on
+                suggester.ended(done, failed=False)
+                suggester.started(done, suggested[done])
+                suggester.observed(done, 3, loss * 0.9)
+            suggester.ended(done, failed=rng.random() < 0.1)
+    return suggested
+
+
+def test_every_suggestion_is_a_configuration_of_the_space(engine):
+    for configuration in live(make_suggester(engine, SPACE, 3), 80):
+        SPACE.validate(configuration)
+        assert json.loads(json.dumps(configuration)) == configuration, "plain values, none of numpy's"
+
+
+def test_the_same_calls_give_the_same_answers(engine):
+    assert live(make_suggester(engine, SPACE, 3), 40) == live(make_suggester(engine, SPACE, 3), 40)
+
+
+def test_the_same_calls_give_the_same_answers_in_another_process(engine):
+    code = (
+        "import json; from tests.contracts.test_suggesters import SPACE, live, make_suggester; "
+        f"print(json.dumps(live(make_suggester({engine!r}, SPACE, 3), 30)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout
+    assert json.loads(answer) == live(make_suggester(engine, SPACE, 3), 30)
+
+
+def test_asking_twice_answers_the_same_and_changes_nothing(engine):
+    asked, unasked = make_suggester(engine, SPACE, 3), make_suggester(engine, SPACE, 3)
+    live(asked, 30)
+    live(unasked, 30)
+    first = asked.suggest(30)
+    asked.suggest(31)
+    assert asked.suggest(30) == first == unasked.suggest(30)
+
+
+def test_another_seed_or_trial_gives_another_answer(engine):
+    suggester = make_suggester(engine, SPACE, 3)
+    live(suggester, 30)
+    assert len({json.dumps(suggester.suggest(trial)) for trial in range(30, 40)}) == 10
+    assert live(make_suggester(engine, SPACE, 4), 5) != live(make_suggester(engine, SPACE, 3), 5)
+
+
+def test_no_global_generator_is_drawn_from(engine):
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    live(make_suggester(engine, SPACE, 3), 30)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_trials_that_all_fail_or_diverge_stop_nobody_from_asking(engine):
+    suggester = make_suggester(engine, SPACE, 3)
+    for trial in range(30):
+        suggester.started(trial, suggester.suggest(trial))
+        if trial % 2:
+            suggester.observed(trial, 1, math.inf)
+        suggester.ended(trial, failed=trial % 3 == 0)
+    SPACE.validate(suggester.suggest(30))
+
+
+def test_a_space_with_nothing_to_choose_has_one_configuration(engine):
+    for space in (Space({}), Space({"x": Choice(["only"]), "y": Int(3, 3)})):
+        suggester = make_suggester(engine, space, 3)
+        for trial in range(15):
+            suggester.started(trial, suggester.suggest(trial))
+            suggester.observed(trial, 1, 0.5)
+            suggester.ended(trial, failed=False)
+        assert suggester.suggest(15) == space.complete({})
+
+
+def test_an_unknown_engine_is_refused_with_the_nearest_name():
+    with pytest.raises(
+        InvalidSpecification, match=r"given 'randm'; it is one of auto, random, tpe\. Did you mean 'random'"
+    ):
+        make_suggester("randm", SPACE, 0)
+
+
+def test_optuna_is_imported_only_for_those_who_use_it():
+    code = (
+        "import sys; from orchestrator.search import make_suggester; from orchestrator.domain.space import Space\n"
+        "make_suggester('random', Space({}), 0).suggest(0); assert not {'optuna', 'numpy'} & set(sys.modules)\n"
+        "make_suggester('auto', Space({}), 0); assert not {'torch', 'sklearn'} & set(sys.modules)\n"
+        "assert 'optuna' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], cwd=ROOT, check=True)
