@@ -4,7 +4,6 @@ Serve has one HTTP port a cluster. The first endpoint is reached at `/`, further
 deployed once: a later `serve.run` would restart its replicas, so models change through the endpoint actor instead.
 """
 
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,12 @@ from typing import Any
 import httpx
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions
-from ray.serve.context import _get_global_client
 
 from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
-from deploy.ports import free_port
 from deploy.replica import EndpointReplica
+from deploy.serve_instance import QUIET, ensure_serve, running_applications, shut_down_serve
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError
 
@@ -29,7 +26,6 @@ QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of fil
 HEALTH_SECONDS = 5.0
 TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
 POLL_SECONDS = 0.05
-QUIET = {"log_level": "WARNING", "enable_access_log": False}
 WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -71,7 +67,7 @@ def start_endpoint(
     scale = Scale(replicas, replica_cpus)
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Path(storage).absolute())
-    listening = _ensure_serve(host, port)
+    listening = ensure_serve(host, port)
     prefix = _ensure_application(name, Path(storage).absolute(), scale)
     handle.place(*listening, prefix)
     address = EndpointAddress(name, _url(*listening, prefix), listening[1], token, port)
@@ -86,12 +82,12 @@ def stop_endpoint(name: str) -> None:
         EndpointError: when no endpoint of that name runs.
     """
     handle = endpoint_handle(name)
-    running = _applications()
+    running = running_applications()
     if name in running:
         serve.delete(name)
     ray.kill(handle.actor, no_restart=True)
     if not running - {name}:
-        serve.shutdown()
+        shut_down_serve()
 
 
 def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
@@ -116,25 +112,9 @@ def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
     return handle
 
 
-def _ensure_serve(host: str, port: int) -> tuple[str, int]:
-    """Returns the host and port that Serve listens on; starts it where it does not run."""
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is not None:
-        return str(client.http_config.host), int(client.http_config.port)
-    chosen = free_port(host, port)
-    # Without grpc_options no gRPC port is opened.
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options=HTTPOptions(host=host, port=chosen),
-        logging_config=QUIET,
-    )
-    return host, chosen
-
-
 def _ensure_application(name: str, storage: Path, scale: Scale) -> str:
     """Returns the route prefix of the endpoint's application; deploys it where it does not run."""
-    running = _applications()
+    running = running_applications()
     prefixes = {application: _prefix(application) for application in running}
     if name in running:
         return prefixes[name]
@@ -156,14 +136,6 @@ def _ensure_application(name: str, storage: Path, scale: Scale) -> str:
     target = serve.RunTarget(deployment.bind(name, str(storage)), name=name, route_prefix=prefix)
     serve.run_many([target], wait_for_applications_running=False)
     return prefix
-
-
-def _applications() -> set[str]:
-    """Returns the names of Serve's applications that are not being deleted; empty where Serve does not run."""
-    if _get_global_client(raise_if_no_controller_running=False) is None:
-        return set()
-    applications = serve.status().applications
-    return {name for name, overview in applications.items() if overview.status != "DELETING"}
 
 
 def _prefix(application: str) -> str:

@@ -1,0 +1,75 @@
+"""Serve itself: one instance a Ray cluster, with one HTTP port that all endpoints share.
+
+The only place that looks behind Serve's public API: for the port that a running instance listens on, and to end one
+without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and `serve/_private/controller.py`.
+"""
+
+import logging
+import time
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
+
+from deploy.ports import free_port
+
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
+CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # its name and namespace
+SHUTDOWN_SECONDS = 20.0
+POLL_SECONDS = 0.05
+
+
+def ensure_serve(host: str, port: int) -> tuple[str, int]:
+    """Returns the host and port that Serve listens on; starts it, on the next free port, where it does not run."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    client = _client()
+    if client is not None:
+        return str(client.http_config.host), int(client.http_config.port)
+    chosen = free_port(host, port)
+    # Without grpc_options no gRPC port is opened.
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=host, port=chosen),
+        logging_config=QUIET,
+    )
+    return host, chosen
+
+
+def running_applications() -> set[str]:
+    """Returns the names of the applications that are not being deleted; empty where Serve does not run."""
+    if _client() is None:
+        return set()
+    applications = serve.status().applications
+    return {name for name, overview in applications.items() if overview.status != "DELETING"}
+
+
+def shut_down_serve() -> None:
+    """Ends Serve, and returns when its controller is gone.
+
+    `serve.shutdown` waits inside a call to the controller, which kills itself meanwhile: the raylet then reports a
+    failed call. Asking without waiting leaves none to fail.
+    """
+    client = _client()
+    if client is None:
+        return
+    ray.get(client._controller.graceful_shutdown.remote(wait=False))
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    while _controller_lives() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    serve.shutdown()  # forgets this process's client; ends the controller where it did not end by itself
+
+
+def _controller_lives() -> bool:
+    name, namespace = CONTROLLER
+    try:
+        ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return False
+    return True
+
+
+def _client() -> Any:
+    """Returns Serve's client, or None where Serve does not run."""
+    return _get_global_client(raise_if_no_controller_running=False)
