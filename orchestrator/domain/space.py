@@ -85,7 +85,9 @@ class Float:
         if self.step is None:
             return True
         steps = (value - self.low) / self.step
-        return abs(steps - round(steps)) <= STEP_TOLERANCE * max(1.0, abs(steps))
+        # a grid far from zero is as coarse as floating point is there: 32768.001 lies 3.6e-12 beside its point
+        rounding = 2 * math.ulp(max(abs(self.low), abs(self.high))) / self.step
+        return abs(steps - round(steps)) <= STEP_TOLERANCE * max(1.0, steps) + rounding
 
     def sample(self, rng: random.Random) -> float:
         """Returns a value, uniform on the parameter's own scale."""
@@ -272,6 +274,22 @@ class Space:
                 whole[name] = partial.get(name, parameter.middle()) if name in partial else parameter.middle()
         self.validate(whole)
         return whole
+
+    def nearest(self, wanted: Mapping[str, Any]) -> dict[str, Value]:
+        """Returns the configuration nearest to `wanted`, whose names and values may lie outside the space.
+
+        Numbers are brought to the nearest bound; where that is not a value of the parameter, and for choices that are
+        not listed, the middle stands.
+        """
+        near: dict[str, Value] = {}
+        for name, parameter in self.parameters.items():
+            if self.is_active(name, near):
+                value = wanted.get(name)
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if number and not isinstance(parameter, Choice):
+                    value = min(parameter.high, max(parameter.low, value))
+                near[name] = value if parameter.contains(value) else parameter.middle()
+        return near
 
     def validate(self, configuration: Configuration) -> None:
         """Raises InvalidSpace unless `configuration` holds exactly the active parameters, each within its range."""

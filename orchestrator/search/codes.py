@@ -64,9 +64,9 @@ def parameters_by_condition(space: Space) -> list[tuple[str, ...]]:
 
     The members of a group are active together or not at all.
     """
-    groups: dict[tuple[tuple[str, tuple[Value, ...]], ...], list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, parameter in space.parameters.items():
-        condition = tuple(sorted((parent, tuple(allowed)) for parent, allowed in (parameter.when or {}).items()))
+        condition = repr(sorted((parameter.when or {}).items()))  # text keeps True apart from 1
         groups.setdefault(condition, []).append(name)
     return [tuple(names) for names in groups.values()]
 

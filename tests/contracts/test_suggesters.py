@@ -71,7 +71,8 @@ def test_the_same_calls_give_the_same_answers(engine):
 
 def test_the_same_calls_give_the_same_answers_in_another_process(engine):
     code = (
-        "import json; from tests.contracts.test_suggesters import SPACE, live, make_suggester; "
+        f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "from test_suggesters import SPACE, live, make_suggester; "
         f"print(json.dumps(live(make_suggester({engine!r}, SPACE, 3), 30)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout

@@ -6,10 +6,10 @@ import random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spaces import spaces
 
 from orchestrator.domain.space import Space
 from orchestrator.search.codes import code_of, parameters_by_condition
-from tests.properties.spaces import spaces
 
 seeds = st.integers(0, 2**31)
 relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

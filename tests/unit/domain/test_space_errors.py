@@ -128,3 +128,9 @@ def test_a_configuration_is_completed_with_middles_and_without_what_is_inactive(
     assert space.complete({"optimizer": "sgd"}) == {"optimizer": "sgd", "n": 10, "momentum": 0.45}
     with pytest.raises(InvalidSpace, match=r"'momentun' is not in the space. Did you mean 'momentum'"):
         space.complete({"momentun": 0.3})
+
+
+def test_a_grid_far_from_zero_holds_its_own_points():
+    parameter = Float(32768.0, 32769.0, step=0.001)
+    assert parameter.contains(32768.001)
+    assert not parameter.contains(32768.0015)
