@@ -179,6 +179,14 @@ class Ended(Event):
     """Nothing runs any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reopened(Event):
+    """A study that had ended goes on, within this budget."""
+
+    trials: int | None
+    seconds: float | None
+
+
 _TYPES: Mapping[str, type[Event]] = {
     "created": Created,
     "opened": Opened,
@@ -198,6 +206,7 @@ _TYPES: Mapping[str, type[Event]] = {
     "rejected": Rejected,
     "ending": Ending,
     "ended": Ended,
+    "reopened": Reopened,
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}

@@ -285,9 +285,8 @@ class Space:
         for name, parameter in self.parameters.items():
             if self.is_active(name, near):
                 value = wanted.get(name)
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                if number and not isinstance(parameter, Choice):
-                    value = min(parameter.high, max(parameter.low, value))
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    value = value if isinstance(parameter, Choice) else min(parameter.high, max(parameter.low, value))
                 near[name] = value if parameter.contains(value) else parameter.middle()
         return near
 

@@ -108,6 +108,10 @@ class StudyKeeper:
         """Begins no more trials."""
         self._do(lambda now: self.study.stop(now, reason))
 
+    def reopen(self) -> None:
+        """Goes on with a study that was ended by hand."""
+        self._do(self.study.reopen)
+
     def measured(self, *, baseline: float | None, data_sha256: str) -> None:
         """Records what the trivial predictor reaches."""
         self._do(lambda now: self.study.measured(now, baseline=baseline, data_sha256=data_sha256))
@@ -115,6 +119,11 @@ class StudyKeeper:
     def enqueue(self, params: Configuration) -> None:
         """Adds a trial with a configuration of the user's."""
         self._do(lambda now: self.study.enqueue(params, now))
+
+    def beat(self, host: str) -> None:
+        """Takes a host's sign of life."""
+        with self._lock:
+            self.study.beat(host, self._clock())
 
     def worker_lost(self, worker: str, *, cause: str, blame: bool) -> None:
         """Takes back what a dead worker held."""

@@ -26,11 +26,12 @@ from orchestrator.domain.events import (
     Opened,
     Promoted,
     Rejected,
+    Reopened,
     Reported,
     Started,
     Suggested,
 )
-from orchestrator.domain.specification import StudySpecification
+from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
@@ -254,6 +255,11 @@ class StudyState:
     def _ended(self, event: Ended) -> None:
         self.phase = Phase.ENDED
 
+    def _reopened(self, event: Reopened) -> None:
+        self.phase, self.reason, self.ending_at = Phase.RUNNING, "", None
+        budget = Budget(event.trials, event.seconds)
+        self.specification = self.specification.with_changes(budget=budget)
+
     def _loss(self, trial: Trial) -> float:
         objective = self.specification.objective
         return objective.loss(trial.last_metrics.get(objective.metric, float("nan")))
@@ -299,4 +305,5 @@ _APPLY: dict[type[Event], Callable[[StudyState, Any], None]] = {
     Rejected: StudyState._rejected,
     Ending: StudyState._ending,
     Ended: StudyState._ended,
+    Reopened: StudyState._reopened,
 }

@@ -27,6 +27,7 @@ from orchestrator.domain.events import (
     Opened,
     Promoted,
     Rejected,
+    Reopened,
     Reported,
     Started,
     Suggested,
@@ -44,6 +45,7 @@ from orchestrator.study.trial import Trial
 
 DEFAULT_TRIALS = 100  # where a study names no budget at all
 WAIT_SECONDS = 0.05  # a worker without work asks again after this
+HOST_SECONDS = 10.0  # a host that gives no sign of life for so long is dead
 GRACE_SECONDS = 15.0  # for the steps that run when the time is over
 BATCH = 32  # trials a worker may hold at once, where each takes next to no time
 
@@ -55,6 +57,8 @@ class Study:
         self.state = StudyState(specification, suggester, scheduler)
         self.workers = 1  # how many run side by side, as far as the edge knows
         self._fenced: set[str] = set()
+        self._hosts: dict[str, str] = {}  # worker -> the host from which it last spoke
+        self._beats: dict[str, float] = {}  # host -> its last sign of life
         self._events: list[Event] = []
 
     @property
@@ -67,8 +71,8 @@ class Study:
     def create(
         self, now: float, *, defaults: Mapping[str, Any] | None, code_sha256: str, versions: Mapping[str, str]
     ) -> list[Event]:
-        """Records what was asked for; `defaults` become trial 0, completed by the middles of the space."""
-        whole = None if defaults is None else self.specification.space.complete(defaults)
+        """Records what was asked for; `defaults` become trial 0, as near as the space lets them."""
+        whole = None if defaults is None else self.specification.space.nearest(defaults)
         self._emit(Created(now, self.specification.to_dict(), whole, code_sha256, versions))
         return self._take()
 
@@ -89,6 +93,13 @@ class Study:
         self._end_if_done(now)
         return self._take()
 
+    def reopen(self, now: float) -> list[Event]:
+        """Goes on with a study that was ended by hand; one that is running, or came to its own end, is left alone."""
+        state, budget = self.state, self.specification.budget
+        if state.phase is not Phase.RUNNING and state.reason in ("stopped", "failing"):
+            self._emit(Reopened(now, budget.trials, budget.seconds))
+        return self._take()
+
     def tick(self, now: float) -> list[Event]:
         """Looks at the clocks: the budget of time, and trials that say nothing for too long."""
         budget = self.specification.budget.seconds
@@ -104,8 +115,20 @@ class Study:
         ending_at = self.state.ending_at
         if ending_at is not None and now - ending_at > GRACE_SECONDS:
             self._send_away(now)
+        for host in [host for host, at in self._beats.items() if now - at > HOST_SECONDS]:
+            self._lose_host(host, now)
         self._end_if_done(now)
         return self._take()
+
+    def beat(self, host: str, now: float) -> None:
+        """Takes a sign of life of a host, sent by a process that runs no user code."""
+        self._beats[host] = now
+
+    def _lose_host(self, host: str, now: float) -> None:
+        """Takes back what the workers of a silent host held; a lost host costs no attempt."""
+        silent = now - self._beats.pop(host)
+        for worker in [worker for worker, where in self._hosts.items() if where == host]:
+            self._release(worker, now, f"host {host} gave no sign of life for {silent:.0f} s", blame=False)
 
     def _send_away(self, now: float) -> None:
         """Takes back the trials whose workers did not come back with them after the end: a step may last for hours."""
@@ -126,6 +149,7 @@ class Study:
             raise ExchangeRefused(f"epoch {state.epoch} of the study is over; epoch {message.epoch} has begun")
         if message.worker in self._fenced:
             return self._take(), Answer(state.epoch, fenced=True)
+        self._hosts[message.worker] = message.host
         verdicts = {progress.trial: self._hear(message.worker, progress, now) for progress in message.progress}
         for result in message.exports:
             self._export_ended(result, now)
@@ -160,7 +184,13 @@ class Study:
 
     def worker_lost(self, worker: str, now: float, *, cause: str, blame: bool) -> list[Event]:
         """Fences a worker that is gone. With `blame` its death counts as a failed attempt of each trial it ran."""
+        self._release(worker, now, cause, blame=blame)
+        self._end_if_done(now)
+        return self._take()
+
+    def _release(self, worker: str, now: float, cause: str, *, blame: bool) -> None:
         self._fenced.add(worker)
+        self._hosts.pop(worker, None)
         for number in sorted(self.state.held.get(worker, ())):
             trial = self.state.trials[number]
             if blame:
@@ -172,8 +202,6 @@ class Study:
         for record in list(self.state.bundles.values()):
             if record.state is BundleState.EXPORTING and record.worker == worker:
                 self._emit(ExportFailed(now, record.bundle, cause, lost=True))
-        self._end_if_done(now)
-        return self._take()
 
     def all_workers_lost(self, now: float, cause: str) -> list[Event]:
         """Takes back whatever earlier workers held, blaming nobody: their runner is gone, and they with it."""

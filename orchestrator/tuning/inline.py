@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from orchestrator.study import Phase, StudyKeeper
 from orchestrator.tuning.worker import Worker
@@ -34,8 +33,3 @@ def run_inline(keeper: StudyKeeper, workshop: Workshop, watch: Callable[[], None
         raise
     finally:
         worker.drop()
-
-
-def local_storage(storage: str) -> Path:
-    """Returns the absolute path of a storage on the local disk."""
-    return Path(storage.removeprefix("file://")).expanduser().resolve()

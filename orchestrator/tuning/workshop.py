@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from orchestrator.domain.exchange import Export, ExportResult, Run
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import Layout
 from orchestrator.tuning.checkpoints import CheckpointStore
+from orchestrator.tuning.code import Code
 from orchestrator.tuning.failures import failure_of
 from orchestrator.tuning.runs import ActiveRun, FunctionRun, StepRun
 from trainables.contract import Context, Trainable, resource_of
@@ -22,14 +23,19 @@ from trainables.resolve import Resolved
 
 @dataclass(frozen=True)
 class Workshop:
-    """One study's means of work on one host; shared by the runs of a worker."""
+    """One study's means of work on one host; shared by the runs of a worker. Travels without the imported code."""
 
     specification: StudySpecification
-    resolved: Resolved
+    code: Code
     data: Any
     storage: Path
     data_sha256: str = ""
     versions: Mapping[str, str] | None = None
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The user's code, imported in this process."""
+        return self.code.resolve()
 
     @cached_property
     def layout(self) -> Layout:
@@ -53,6 +59,9 @@ class Workshop:
             return FunctionRun.open(self.resolved.target, order, self.data, saved, first_step)
         trainable = self._build(order.params, order.seed, saved)
         return StepRun(trainable, first_step, is_one_step=resource_of(self._trainable_class) == "fit")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def _trainable_class(self) -> type[Trainable]:

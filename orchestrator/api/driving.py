@@ -1,0 +1,184 @@
+"""Drives a study from its specification to its end, and tells an observer how it goes.
+
+The command line and `Study.run` stand on this. On Ray the study lives in the cluster: what is here only watches it, and
+when it is killed the study goes on; the same call again finds it.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.domain.errors import InvalidSpecification, StudyBusy
+from orchestrator.domain.places import local_path
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, savings, status
+from orchestrator.tuning.code import Code, trial_defaults
+from orchestrator.tuning.inline import run_inline
+from orchestrator.tuning.versions import versions
+from orchestrator.tuning.workshop import Workshop
+
+LOOK_SECONDS = 0.25  # how often the cluster is asked how it goes
+
+
+class Observer(Protocol):
+    """Hears how a study goes. Called by one thread."""
+
+    def say(self, line: str) -> None:
+        """Takes a line for people; the next one may replace it."""
+
+    def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
+        """Takes the study's status (`orchestrator.study.status`) and, on Ray, the runner's (`Runner.describe`)."""
+
+
+class Silence:
+    """An observer that tells nobody."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+    def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a study stands after it was driven."""
+
+    status: Mapping[str, Any]
+    savings: Mapping[str, float] | None
+    failure: Mapping[str, Any] | None  # the first one that tells what is wrong
+    bundles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    endpoint: Mapping[str, Any] | None = None  # it answers until the session is ended
+    runner: Mapping[str, Any] | None = None
+
+
+def drive(specification: StudySpecification, code: Code, observer: Observer, *, address: str | None = None) -> Outcome:
+    """Runs the study to its end, or goes on with it; blocks.
+
+    On a local Ray the session stays when this returns, so that the endpoint answers; `end_session` ends it. An
+    interrupt leaves a study that the same call resumes, with its session still there.
+
+    Raises:
+        StudyBusy: another process drives it.
+        InvalidSpecification: the journal is that of another study.
+        ClusterError: Ray cannot be reached or started, or the runner failed.
+    """
+    storage = Path(local_path(specification.storage))
+    if specification.execution == "inline":
+        return _drive_inline(specification, storage, code, observer)
+    return _drive_on_ray(specification, storage, code, observer, address)
+
+
+def ended_outcome(specification: StudySpecification) -> Outcome | None:
+    """Returns the outcome of a study that has come to its own end; None where there is something to run.
+
+    Raises:
+        JournalDamaged, JournalTooNew: its journal cannot be read.
+    """
+    storage = Path(local_path(specification.storage))
+    if not Layout(storage, specification.study).exists():
+        return None
+    state = read_study(storage, specification.study).state
+    if state.phase is not Phase.ENDED or state.reason in ("stopped", "failing"):
+        return None
+    bundles = {r.bundle: {"uri": r.uri, "purpose": r.purpose, "state": str(r.state)} for r in state.bundles.values()}
+    return Outcome(status(state), savings(state), first_failure(state), bundles)
+
+
+def set_aside(specification: StudySpecification) -> Path | None:
+    """Moves the study and its endpoint's history out of the way, so that it begins anew; returns where they are."""
+    storage = Path(local_path(specification.storage))
+    kept = storage / ".old" / f"{specification.study}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = [specification.study] + ([f"endpoints/{specification.serve.name}"] if specification.serve else [])
+    there = [name for name in names if (storage / name).exists()]
+    for name in there:
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(storage / name, kept / name)
+    return kept if there else None
+
+
+def _drive_inline(specification: StudySpecification, storage: Path, code: Code, observer: Observer) -> Outcome:
+    specification = specification.with_changes(serve=None)  # nothing can be served without a cluster
+    resolved = code.resolve()
+    keeper = StudyKeeper.open(
+        specification,
+        time.time,
+        storage=storage,
+        defaults=trial_defaults(resolved),
+        code_sha256=code.sha256,
+        versions=versions(),
+    )
+    try:
+        keeper.reopen()
+        data, sha256 = load_data(specification, keeper)
+        workshop = Workshop(specification, code, data, storage, sha256, versions())
+        run_inline(keeper, workshop, lambda: observer.look(status(keeper.study.state, keeper.now()), None))
+        state = keeper.study.state
+        observer.look(status(state), None)
+        return Outcome(status(state), savings(state), first_failure(state))
+    finally:
+        keeper.close()
+
+
+def load_data(specification: StudySpecification, keeper: StudyKeeper) -> tuple[Any, str]:
+    """Returns the split data and its hash, and records what the trivial predictor reaches on it."""
+    if specification.data is None:
+        return None, ""
+    from trainables.data import baseline, load, split
+
+    asked = specification.data
+    parts = split(load(asked.source, target=asked.target), asked.test, asked.validation, asked.seed)
+    keeper.measured(
+        baseline=baseline(parts, specification.objective.metric.removeprefix("val_")), data_sha256=parts.sha256
+    )
+    return parts, parts.sha256
+
+
+def _drive_on_ray(
+    specification: StudySpecification, storage: Path, code: Code, observer: Observer, address: str | None
+) -> Outcome:
+    from orchestrator.process_graph.launch import launch
+    from orchestrator.process_graph.session import claim_session, connect, start_session
+
+    observer.say("starting Ray…")
+    if address is None:
+        serve = specification.serve
+        reserved = serve.replicas * serve.replica_cpus if serve else 0.0
+        session = start_session(storage, reserved_cpus=reserved, say=observer.say)
+        claim_session(storage, session, specification.study)
+        address = session.address
+    else:
+        connect(address)
+    observer.say("starting the study…")
+    running = launch(specification, storage, code, address=address)
+    while True:
+        runner = running.runner_status()
+        now = running.status()
+        observer.look(now, runner)
+        if now["phase"] == "ended":
+            break
+        if runner["phase"] == "failed":
+            running.release()
+            raise _runner_failed(runner["error"])
+        time.sleep(LOOK_SECONDS)
+    outcome = running.outcome()
+    running.release()
+    return Outcome(
+        now, outcome["savings"], outcome["failure"], outcome["bundles"], endpoint=runner["endpoint"], runner=runner
+    )
+
+
+def _runner_failed(error: str) -> Exception:
+    last = error.strip().splitlines()[-1] if error.strip() else "no reason given"
+    name, _, message = last.partition(": ")
+    if name.rpartition(".")[2] == InvalidSpecification.__name__:
+        return InvalidSpecification(message)
+    from orchestrator.domain.errors import ClusterError
+
+    return ClusterError(f"the runner failed: {last}\n{error}")
+
+
+__all__ = ["Observer", "Outcome", "Silence", "StudyBusy", "drive", "ended_outcome", "load_data", "set_aside"]

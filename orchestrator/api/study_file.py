@@ -1,0 +1,45 @@
+"""Study files: YAML on a disk, a specification in memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.domain.errors import InvalidSpecification
+from orchestrator.domain.specification import StudySpecification
+
+
+def read_study_file(path: Path, changes: Mapping[str, Any] | None = None) -> StudySpecification:
+    """Returns the study that a file describes; `changes` are laid over its top-level keys, one section deep.
+
+    Raises:
+        InvalidSpecification: there is no such file, it is not YAML, or it cannot be understood.
+        InvalidSpace: its space makes no sense.
+    """
+    try:
+        given = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidSpecification(f"study file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidSpecification(f"study file {path} is not YAML: {error}") from error
+    if isinstance(given, Mapping) and changes:
+        given = _laid_over(given, changes)
+    try:
+        return StudySpecification.from_dict(given)
+    except InvalidSpecification as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _laid_over(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    whole = dict(given)
+    for key, value in changes.items():
+        old = whole.get(key)
+        whole[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return whole
+
+
+def write_study_file(specification: StudySpecification, path: Path) -> None:
+    """Writes the resolved study, every default filled in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(specification.to_dict(), sort_keys=False, allow_unicode=True))

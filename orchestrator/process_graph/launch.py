@@ -1,0 +1,120 @@
+"""Brings a study up in the Ray cluster that this process is connected to, and finds one that runs."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from orchestrator.domain.errors import ClusterError, OrchestratorError
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name
+from orchestrator.process_graph.runner import Runner
+from orchestrator.process_graph.study_actor import StudyActor
+from orchestrator.tuning.code import Code, trial_defaults
+from orchestrator.tuning.versions import versions
+
+FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+ASK_SECONDS = 60.0  # an actor that restarts replays its journal first
+
+
+@dataclass(frozen=True)
+class RunningStudy:
+    """A study in the cluster, from outside."""
+
+    specification: StudySpecification
+    storage: Path
+    study: Any
+    runner: Any
+
+    def status(self) -> dict[str, Any]:
+        """Returns where the study stands; see `orchestrator.study.status`."""
+        return _plain(_ask(self.study.status.remote()))
+
+    def outcome(self) -> dict[str, Any]:
+        """Returns savings, the first failure and the bundles."""
+        return _plain(_ask(self.study.outcome.remote()))
+
+    def runner_status(self) -> dict[str, Any]:
+        """Returns how the study is run: execution, slots, endpoint, errors."""
+        return _plain(_ask(self.runner.describe.remote()))
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Begins no more trials; what runs is sent away at its next word."""
+        _ask(self.study.stop.remote(reason))
+
+    def release(self) -> None:
+        """Ends the study's actors; the study itself stays on its storage. The endpoint stays."""
+        for actor in (self.runner, self.study):
+            ray.kill(actor, no_restart=True)
+
+
+def launch(specification: StudySpecification, storage: Path, code: Code, *, address: str) -> RunningStudy:
+    """Returns the study, begun or going on; asked again, it changes nothing.
+
+    Args:
+        specification: what was asked for.
+        storage: absolute path of the storage.
+        code: what the trials run.
+        address: of the Ray cluster, for the study's journal.
+
+    Raises:
+        StudyBusy, InvalidSpecification, JournalDamaged: see `StudyKeeper.open`.
+    """
+    plain = specification.to_dict()
+    defaults = trial_defaults(code.resolve())
+    study = (
+        ray.remote(StudyActor)
+        .options(
+            name=study_actor_name(storage, specification.study), namespace=NAMESPACE, get_if_exists=True, **FOREVER
+        )
+        .remote(plain, str(storage), defaults, code.sha256, versions(), address)
+    )
+    try:
+        _ask(study.reopen.remote())
+    except OrchestratorError:
+        ray.kill(study, no_restart=True)
+        raise
+    runner = (
+        ray.remote(Runner)
+        .options(name=runner_name(storage, specification.study), namespace=NAMESPACE, get_if_exists=True, **FOREVER)
+        .remote(plain, str(storage), study, code)
+    )
+    return RunningStudy(specification, storage, study, runner)
+
+
+def find(specification: StudySpecification, storage: Path) -> RunningStudy | None:
+    """Returns the study if its actors live in the cluster that this process is connected to."""
+    try:
+        study = ray.get_actor(study_actor_name(storage, specification.study), namespace=NAMESPACE)
+        runner = ray.get_actor(runner_name(storage, specification.study), namespace=NAMESPACE)
+    except ValueError:
+        return None
+    return RunningStudy(specification, storage, study, runner)
+
+
+def _ask(reference: Any) -> Any:
+    """Returns an actor's answer; its errors as our own. An actor that restarts is waited for."""
+    deadline = time.monotonic() + ASK_SECONDS
+    while True:
+        try:
+            return ray.get(reference, timeout=max(1.0, deadline - time.monotonic()))
+        except GetTimeoutError as error:
+            raise ClusterError(
+                f"the study's actor did not answer within {ASK_SECONDS:.0f} s; is the host overloaded? "
+                "The same command again goes on where this one was"
+            ) from error
+        except RayTaskError as error:
+            if isinstance(error.cause, OrchestratorError):
+                raise error.cause from None
+            raise
+        except RayActorError as error:
+            raise ClusterError(f"the study's actor is gone: {str(error).splitlines()[0]}") from error
+
+
+def _plain(answer: Any) -> dict[str, Any]:
+    assert isinstance(answer, Mapping)
+    return dict(answer)

@@ -1,0 +1,20 @@
+"""What our actors are called, so that any process of the cluster finds them."""
+
+from hashlib import sha256
+from pathlib import Path
+
+NAMESPACE = "orchestrator"
+
+
+def study_actor_name(storage: Path, study: str) -> str:
+    """Returns the name of the one writer of a study on a storage."""
+    return f"study:{study}:{_mark(storage)}"
+
+
+def runner_name(storage: Path, study: str) -> str:
+    """Returns the name of the actor that holds the study's Tune experiment."""
+    return f"runner:{study}:{_mark(storage)}"
+
+
+def _mark(storage: Path) -> str:
+    return sha256(str(storage).encode()).hexdigest()[:8]

@@ -1,0 +1,202 @@
+"""The runner: holds a study's Tune experiment and brings its bundles to the endpoint.
+
+A plain class; `launch` makes it a Ray actor: named, detached, 0 CPU, restarting by itself. Each life of it is a new
+Tune experiment; what earlier lives ran is taken back into the study first. The command line only watches it.
+"""
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from deploy import EndpointAddress, start_endpoint
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.host_beat import HostBeat
+from orchestrator.process_graph.promoter import Promoter
+from orchestrator.tuning.code import Code
+from orchestrator.tuning.execution import choose_execution
+from orchestrator.tuning.slots import prepare_environment
+from orchestrator.tuning.workshop import Workshop
+
+LOOP_SECONDS = 0.1
+RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
+MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
+
+
+class Runner:
+    """One study's workers and promotions. Three threads: Tune, the endpoint, and the loop that steers both."""
+
+    def __init__(self, specification: Mapping[str, Any], storage: str, study: Any, code: Code) -> None:
+        self._specification = StudySpecification.from_dict(specification)
+        self._storage = Path(storage)
+        self._study = study
+        self._code = code
+        self._life = f"life{int(time.time() * 1000) % 10**9}"
+        self._phase = "starting"
+        self._error = ""
+        self._wants_workers = True
+        self._endpoint: EndpointAddress | None = None
+        self._endpoint_error = ""
+        self._hook_errors: list[str] = []
+        self._beats: dict[str, Any] = {}
+        self.slots = self._wanted_slots()
+        self.execution = choose_execution(self._specification)
+        prepare_environment(self.slots)
+        threading.Thread(target=self._guarded, name="runner", daemon=True).start()
+
+    def describe(self) -> dict[str, Any]:
+        """Returns how the study is run, for `status` and the live view."""
+        return {
+            "pid": os.getpid(),
+            "phase": self._phase,
+            "error": self._error,
+            "execution": self.execution,
+            "slots": self.slots,
+            "endpoint": None if self._endpoint is None else _endpoint_dict(self._endpoint),
+            "endpoint_error": self._endpoint_error,
+            "hook_errors": self._hook_errors[-3:],
+        }
+
+    def _wanted_slots(self) -> int:
+        """Returns how many workers fit beside the reserved replicas; at least one, or nothing would run."""
+        resources, serve = self._specification.resources, self._specification.serve
+        reserved = serve.replicas * serve.replica_cpus if serve else 0.0
+        total = ray.cluster_resources()
+        fitting = int((total.get("CPU", 1.0) - reserved) / resources.cpu)
+        if resources.gpu:
+            fitting = min(fitting, int(total.get("GPU", 0.0) / resources.gpu))
+        return max(1, min(fitting, resources.concurrent or fitting))
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+            self._phase = "ended"
+        except Exception as error:  # noqa: BLE001 - a thread's edge: the driver shows what is recorded here
+            self._error = "".join(traceback.format_exception(error))
+            self._phase = "failed"
+
+    def _run(self) -> None:
+        ray.get(self._study.all_workers_lost.remote("a new runner began"))
+        if self._specification.serve is not None:
+            threading.Thread(target=self._bring_endpoint_up, name="endpoint", daemon=True).start()
+        workshop = self._prepare()
+        self._phase = "tuning"
+        steering = threading.Thread(target=self._steer, name="steering", daemon=True)
+        steering.start()
+        breaks = 0
+        while self._wants_workers:
+            try:
+                self._tune(workshop)
+            except Exception as error:
+                breaks += 1
+                self._hook_errors.append(repr(error))
+                ray.get(self._study.all_workers_lost.remote(f"Tune broke: {error!r}"[:300]))
+                if breaks >= MOST_BREAKS:
+                    raise
+                time.sleep(RETRY_SECONDS)
+        steering.join()
+
+    def _prepare(self) -> Workshop:
+        """Loads the data once and measures the trivial predictor."""
+        specification, data, sha256 = self._specification, None, ""
+        if specification.data is not None:
+            from trainables.data import baseline, load, split
+
+            asked = specification.data
+            parts = split(load(asked.source, target=asked.target), asked.test, asked.validation, asked.seed)
+            metric = specification.objective.metric.removeprefix("val_")
+            data, sha256 = parts, parts.sha256
+            ray.get(self._study.measured.remote(baseline(parts, metric), sha256))
+        from orchestrator.tuning.versions import versions
+
+        return Workshop(specification, self._code, data, self._storage, sha256, versions())
+
+    def _tune(self, workshop: Workshop) -> None:
+        resources = self._specification.resources
+        if self.execution == "tune":
+            from orchestrator.tuning.native import run_native
+
+            run_native(
+                self._study,
+                workshop,
+                life=self._life,
+                slots=self.slots,
+                cpu=resources.cpu,
+                gpu=resources.gpu,
+                errors=self._hook_errors,
+            )
+            return
+        from orchestrator.tuning.pooled import WorkerWatch, run_pooled
+
+        self._watch = WorkerWatch(self._worker_lost)
+        run_pooled(
+            self._study,
+            ray.put(workshop),
+            life=self._life,
+            wanted=lambda: self.slots if self._wants_workers else -1,
+            watch=self._watch,
+            cpu=resources.cpu,
+            gpu=resources.gpu,
+        )
+
+    def _worker_lost(self, worker: str, cause: str) -> None:
+        ray.get(self._study.worker_lost.remote(worker, cause, True))
+
+    def _steer(self) -> None:
+        """Asks the study what it wants, until it has ended."""
+        promoter = Promoter(self._study)
+        while True:
+            word = ray.get(self._study.tick.remote(self.slots))
+            self._wants_workers = word["wants_workers"]
+            watch = getattr(self, "_watch", None)
+            if watch is not None:
+                watch.kill(frozenset(word["fenced"]))
+            if word["challenger"] is not None:
+                if self._endpoint is not None:
+                    promoter.promote(self._endpoint.name, word["challenger"])
+                elif self._endpoint_error:
+                    promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
+            if word["phase"] == "ended":
+                return
+            self._keep_beats()
+            time.sleep(LOOP_SECONDS)
+
+    def _keep_beats(self) -> None:
+        """Starts a beat on each further host; the one that runs the study dies with it in any case."""
+        own = ray.get_runtime_context().get_node_id()
+        for node in ray.nodes():
+            host = node["NodeID"]
+            if node["Alive"] and host != own and host not in self._beats:
+                place = NodeAffinitySchedulingStrategy(host, soft=False)
+                beat = ray.remote(HostBeat).options(num_cpus=0, scheduling_strategy=place)
+                self._beats[host] = beat.remote(self._study, host)
+
+    def _bring_endpoint_up(self) -> None:
+        serve = self._specification.serve
+        assert serve is not None
+        try:
+            self._endpoint = start_endpoint(
+                serve.name,
+                str(self._storage),
+                port=serve.port,
+                replicas=serve.replicas,
+                replica_cpus=serve.replica_cpus,
+            )
+        except Exception as error:  # noqa: BLE001 - a thread's edge: tuning goes on, the driver shows it
+            self._endpoint_error = str(error)
+
+
+def _endpoint_dict(address: EndpointAddress) -> dict[str, Any]:
+    return {
+        "name": address.name,
+        "url": address.url,
+        "port": address.port,
+        "asked_port": address.asked_port,
+        "token_file": str(address.token_file),
+    }

@@ -1,0 +1,70 @@
+"""The file that says which local Ray of ours runs: its address, and the process that holds it.
+
+A process is known by its pid *and* its start time: pids are used again.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+START_TOLERANCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """One process, beyond doubt."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessMark":
+        """Returns the mark of a running process."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """Returns the process if it still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < START_TOLERANCE_SECONDS
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFile:
+    """A local Ray of ours."""
+
+    address: str
+    keeper: ProcessMark
+    driver: ProcessMark | None = None  # the command that watches its study, if one does
+
+    def write(self, path: Path) -> None:
+        """Writes the file at once or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps(asdict(self)))
+        beside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "SessionFile | None":
+        """Returns the session that is written down and still runs; a dead one's file is removed."""
+        try:
+            given = json.loads(path.read_text())
+            driver = given.get("driver")
+            session = cls(given["address"], ProcessMark(**given["keeper"]), ProcessMark(**driver) if driver else None)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if session.keeper.find() is None:
+            path.unlink(missing_ok=True)
+            return None
+        return session
+
+
+def session_path(storage: Path) -> Path:
+    """Returns where the session of a storage is written down."""
+    return storage / ".session.json"

@@ -1,0 +1,120 @@
+"""The study actor: the one writer of a study, for all of the cluster.
+
+A plain class; `launch` makes it a Ray actor: named, detached, 0 CPU, restarting by itself. Every life of it opens the
+journal anew, and with that an epoch. Its methods run one at a time.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.study import StudyKeeper, first_failure, savings, status
+
+
+class StudyActor:
+    """The study, its journal, and the beats of its hosts."""
+
+    def __init__(
+        self,
+        specification: Mapping[str, Any],
+        storage: str,
+        defaults: Mapping[str, Any] | None,
+        code_sha256: str,
+        versions: Mapping[str, str],
+        address: str,
+    ) -> None:
+        self._refusal: OrchestratorError | None = None
+        self._opened: StudyKeeper | None = None
+        try:
+            self._opened = StudyKeeper.open(
+                StudySpecification.from_dict(specification),
+                time.time,
+                storage=Path(storage),
+                defaults=defaults,
+                code_sha256=code_sha256,
+                versions=versions,
+                address=address,
+            )
+        except OrchestratorError as error:  # an actor whose constructor raises is started again and again by Ray
+            self._refusal = error
+
+    @property
+    def _keeper(self) -> StudyKeeper:
+        """The study; or why it cannot be had, raised at whoever asks."""
+        if self._opened is None:
+            assert self._refusal is not None
+            raise self._refusal
+        return self._opened
+
+    def exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The one door: a worker's word and its answer."""
+        return self._keeper.exchange_wire(message)
+
+    def tick(self, workers: int) -> dict[str, Any]:
+        """Looks at the clocks and tells the runner what the study wants of it."""
+        study = self._keeper.study
+        study.workers = workers
+        self._keeper.tick()
+        return {
+            "phase": str(study.state.phase),
+            "wants_workers": study.is_waiting_for_workers(),
+            "challenger": study.challenger(),
+            "fenced": list(study.fenced),
+        }
+
+    def beat(self, host: str) -> None:
+        """A host lives; sent by a process that runs no user code."""
+        self._keeper.beat(host)
+
+    def worker_lost(self, worker: str, cause: str, blame: bool) -> None:
+        """A worker's process is gone."""
+        self._keeper.worker_lost(worker, cause=cause, blame=blame)
+
+    def all_workers_lost(self, cause: str) -> None:
+        """A new runner begins: whatever earlier ones ran is gone."""
+        self._keeper.all_workers_lost(cause)
+
+    def measured(self, baseline: float | None, data_sha256: str) -> None:
+        """What the trivial predictor reaches, and which data it was."""
+        self._keeper.measured(baseline=baseline, data_sha256=data_sha256)
+
+    def promoted(self, bundle: str, version: str) -> None:
+        """The endpoint answers with the bundle."""
+        self._keeper.promoted(bundle, version)
+
+    def rejected(self, bundle: str, reason: str) -> None:
+        """The endpoint refused the bundle."""
+        self._keeper.rejected(bundle, reason)
+
+    def stop(self, reason: str) -> None:
+        """Begins no more trials."""
+        self._keeper.stop(reason)
+
+    def reopen(self) -> None:
+        """Goes on with a study that was ended by hand."""
+        self._keeper.reopen()
+
+    def status(self) -> dict[str, Any]:
+        """Where the study stands; see `orchestrator.study.status`."""
+        state = self._keeper.study.state
+        return status(state, self._keeper.now()) | {"pid": os.getpid()}
+
+    def outcome(self) -> dict[str, Any]:
+        """What only the end needs: savings, the first failure, the bundles."""
+        state = self._keeper.study.state
+        return {
+            "savings": savings(state),
+            "failure": first_failure(state),
+            "bundles": {
+                record.bundle: {"uri": record.uri, "purpose": record.purpose, "state": str(record.state)}
+                for record in state.bundles.values()
+            },
+        }
+
+    def close(self) -> None:
+        """Gives the journal up."""
+        self._keeper.close()

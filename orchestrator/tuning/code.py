@@ -1,0 +1,77 @@
+"""The user's code as it travels: by name with the hash of its source, or by value where it has no name.
+
+An objective that was written in a notebook or in the script at hand has no module that a worker could import; it goes
+pickled, and a study with such code can be resumed only by the script itself.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.domain.errors import InvalidTrainable
+from trainables.resolve import Resolved, resolve, resolve_object
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a study runs. `paths` are the folders from which modules are imported, as the caller had them."""
+
+    reference: str
+    sha256: str
+    pickled: bytes | None = None
+    paths: tuple[str, ...] = field(default_factory=lambda: tuple(os.path.abspath(entry) for entry in sys.path))
+
+    @classmethod
+    def named(cls, reference: str) -> "Code":
+        """Returns the code that a study file names; imports it.
+
+        Raises:
+            InvalidTrainable: there is no such thing, or it does not keep the contract.
+        """
+        reference = absolute(reference)
+        return cls(reference, resolve(reference).code_sha256)
+
+    @classmethod
+    def of(cls, target: object) -> "Code":
+        """Returns the code of an object at hand."""
+        resolved = resolve_object(target)
+        module = getattr(target, "__module__", "__main__")
+        if module != "__main__" and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
+            return cls(resolved.reference, resolved.code_sha256)
+        from ray import cloudpickle
+
+        return cls(resolved.reference, resolved.code_sha256, cloudpickle.dumps(target))
+
+    def resolve(self) -> Resolved:
+        """Returns the code itself, in the process that is to run it.
+
+        Raises:
+            InvalidTrainable: it is not there, or not the same as where the study was started.
+        """
+        sys.path.extend(path for path in self.paths if path not in sys.path)
+        if self.pickled is not None:
+            from ray import cloudpickle
+
+            return resolve_object(cloudpickle.loads(self.pickled), self.reference)
+        resolved = resolve(self.reference)
+        if resolved.code_sha256 != self.sha256:
+            raise InvalidTrainable(
+                f"the code of '{self.reference}' on this host differs from where the study was started "
+                f"({resolved.code_sha256[:12]} against {self.sha256[:12]}); bring the same files to every host"
+            )
+        return resolved
+
+
+def absolute(reference: str) -> str:
+    """Returns the reference with the path of a file made absolute: workers have another working directory."""
+    place, colon, name = reference.rpartition(":")
+    if colon and place.endswith(".py"):
+        return f"{Path(place).expanduser().resolve()}:{name}"
+    return reference
+
+
+def trial_defaults(resolved: Resolved) -> dict[str, Any] | None:
+    """Returns the configuration of somebody who does not tune; None for a function, which has none."""
+    return dict(getattr(resolved.target, "defaults", {})) if resolved.kind == "trainable" else None

@@ -1,0 +1,309 @@
+"""`execution: tune`: one Tune slot per trial; CONTINUE, STOP and PAUSE go through Tune's own decisions.
+
+`StudySearcher` and `StudyScheduler` are Tune's two hooks onto a study. They share a `SlotDesk`, which speaks the
+exchange for all slots at once, and they work in anybody's `tune.Tuner(...)`:
+
+    desk = SlotDesk.local(keeper)
+    tune.Tuner(my_trainable, tune_config=tune.TuneConfig(
+        search_alg=StudySearcher(desk), scheduler=StudyScheduler(desk), num_samples=-1))
+
+Any exception in a Tune hook ends the whole experiment, so each of them is caught, kept in `desk.errors`, and the slot
+concerned is stopped.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.domain.exchange import Answer, Export, ExportResult, Message, Progress, Run
+from orchestrator.domain.trials import CheckpointRef, Decision, Failure
+from orchestrator.schedulers import make_scheduler
+from orchestrator.study import StudyKeeper
+from orchestrator.tuning.failures import failure_of
+from orchestrator.tuning.pooled import cause_of
+from orchestrator.tuning.runs import RETURNED, ActiveRun
+from orchestrator.tuning.slots import StudyActor, actor_port, fit, resources_of
+from orchestrator.tuning.tidiness import seed_globals
+from orchestrator.tuning.worker import Port
+from orchestrator.tuning.workshop import Workshop
+
+ORDER = "_orchestrator"  # the key of a slot's order in its configuration, and of its word in a result
+
+
+class SlotDesk:
+    """Speaks for all slots of one Tune experiment. Used by Tune's controller thread alone."""
+
+    def __init__(self, name: str, port: Port, slots: int, *, pass_order: bool = True) -> None:
+        self.name = name
+        self.slots = slots
+        self.pass_order = pass_order
+        self.errors: list[str] = []
+        self.is_over = False
+        self._port = port
+        self._epoch = 0
+        self._held: dict[int, int] = {}  # trial -> attempt
+        self._exporting: dict[str, str] = {}  # Tune's trial id -> bundle
+        self._next: list[Run | Export] = []
+        self.paused: dict[int, str] = {}  # trial -> Tune's trial id of the slot in which it was paused
+
+    @classmethod
+    def local(cls, keeper: StudyKeeper, slots: int = 1) -> "SlotDesk":
+        """Returns the desk of a study in this process, for a trainable that knows nothing of studies."""
+        return cls("tune", keeper.exchange, slots, pass_order=False)
+
+    def order(self) -> Run | Export | None:
+        """Returns the study's next order without taking it; None while there is none, or no slot is free."""
+        if not self._next and not self.is_over and len(self._held) + len(self._exporting) < self.slots:
+            answer = self._say(room=len(self._held) + 1)
+            self.is_over = answer.release
+        return self._next[0] if self._next else None
+
+    def take(self) -> None:
+        """Takes the order that `order` returned."""
+        order = self._next.pop(0)
+        if isinstance(order, Run):
+            self._held[order.trial] = order.attempt
+
+    def tell(self, progress: Progress) -> Decision:
+        """Tells what a slot reported and returns the decision about its trial."""
+        answer = self._say((progress,), room=0)
+        verdict = answer.verdicts[progress.trial]
+        if verdict.decision is not Decision.CONTINUE:
+            self._held.pop(progress.trial, None)
+        return verdict.decision
+
+    def export_began(self, trial_id: str, bundle: str) -> None:
+        """A slot makes a bundle."""
+        self._exporting[trial_id] = bundle
+
+    def export_ended(self, trial_id: str, result: ExportResult) -> None:
+        """A slot made a bundle, or did not."""
+        if self._exporting.pop(trial_id, None) is not None:
+            self._say(exports=(result,), room=0)
+
+    def attempt_of(self, trial: int, otherwise: int) -> int:
+        """Returns the attempt that a slot runs of a trial: a resumed slot has the order of its first start."""
+        return self._held.get(trial, otherwise)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no slot has anything in its hands."""
+        return not self._held and not self._exporting and not self._next
+
+    def _say(
+        self, progress: tuple[Progress, ...] = (), exports: tuple[ExportResult, ...] = (), room: int = 0
+    ) -> Answer:
+        told = {p.trial for p in progress}
+        waiting = {o.trial: o.attempt for o in self._next if isinstance(o, Run)}
+        still = tuple(Progress(t, a) for t, a in (self._held | waiting).items() if t not in told)
+        answer = self._port(Message(self.name, self._epoch, "", still + progress, exports, room))
+        self._epoch = answer.epoch
+        self._next += [*answer.runs, *answer.exports]
+        return answer
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Tune's search hook: a new slot for each trial that the study begins, or resumes from an earlier life."""
+
+    def __init__(self, desk: SlotDesk) -> None:
+        super().__init__(metric="value", mode="max")
+        self.desk = desk
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Returns a slot's configuration; None while the next order is not for a new slot; FINISHED at the end."""
+        try:
+            order = self.desk.order()
+            if order is None:
+                return str(Searcher.FINISHED) if self.desk.is_over and self.desk.is_idle else None
+            if isinstance(order, Run) and order.trial in self.desk.paused:
+                return None  # it goes on in the slot in which it was paused: the scheduler's business
+            self.desk.take()
+            if isinstance(order, Export):
+                self.desk.export_began(trial_id, order.bundle)
+                return {ORDER: order}
+            return dict(order.params) | {ORDER: order if self.desk.pass_order else (order.trial, order.attempt)}
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.desk.errors.append(repr(error))
+            return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler has told it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Tune's own state is disposable."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Tune's scheduling hook: the study's decisions in Tune's words."""
+
+    def __init__(self, desk: SlotDesk) -> None:
+        super().__init__()
+        self.desk = desk
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Returns Tune's CONTINUE, PAUSE or STOP."""
+        return self._guarded(lambda: self._result(trial, result, done=False))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """The slot's trial came to its own end, failed in the user's code, or was an export."""
+        self._guarded(lambda: self._result(trial, result, done=True))
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The slot's process died."""
+        self._guarded(lambda: self._crashed(trial))
+
+    def choose_trial_to_run(self, tune_controller: Any, **_: Any) -> Any:
+        """Returns the slot to start: a new one first (Tune starts it in any case), else the paused one to promote."""
+        for trial in tune_controller.get_trials():
+            if trial.status == TuneTrial.PENDING:
+                return trial
+        order = self.desk.order()
+        if isinstance(order, Run) and order.trial in self.desk.paused:
+            wanted = self.desk.paused[order.trial]
+            for trial in tune_controller.get_trials():
+                if trial.trial_id == wanted and trial.status == TuneTrial.PAUSED:
+                    self.desk.take()
+                    del self.desk.paused[order.trial]
+                    return trial
+        if self.desk.is_over and self.desk.is_idle:
+            for trial in list(tune_controller.get_trials()):
+                if trial.status == TuneTrial.PAUSED:  # Tune would wait for it for ever
+                    tune_controller.stop_trial(trial)
+        return None
+
+    def _guarded(self, act: Callable[[], Decision | None]) -> str:
+        try:
+            return _TUNE[act() or Decision.STOP]
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.desk.errors.append(repr(error))
+            return str(TrialScheduler.STOP)
+
+    def _result(self, trial: Any, result: dict[str, Any], *, done: bool) -> Decision | None:
+        order = trial.config[ORDER]
+        word = result.get(ORDER, {})
+        if isinstance(order, Export):
+            self.desk.export_ended(trial.trial_id, word["export"])
+            return Decision.STOP
+        progress = self._progress(order, word, result, done)
+        decision = self.desk.tell(progress)
+        if decision is Decision.PAUSE:
+            self.desk.paused[progress.trial] = trial.trial_id
+        return decision
+
+    def _progress(self, order: Any, word: dict[str, Any], result: dict[str, Any], done: bool) -> Progress:
+        if isinstance(order, Run):
+            failure = Failure.from_dict(word["failure"]) if word.get("failure") else None
+            attempt = self.desk.attempt_of(order.trial, order.attempt)
+            return Progress(order.trial, attempt, word["reports"], word["checkpoint"], done and not failure, failure)
+        number, attempt = order[0], self.desk.attempt_of(*order)
+        step = int(result["training_iteration"])
+        metrics = {name: float(value) for name, value in result.items() if _is_metric(value)}
+        # the trainable is not ours, and neither is its checkpoint: Tune keeps it with the paused slot
+        return Progress(number, attempt, ((step, metrics),), CheckpointRef(step, "ray.tune", "", 0), done)
+
+    def _crashed(self, trial: Any) -> Decision | None:
+        order = trial.config[ORDER]
+        cause = cause_of(trial)
+        if isinstance(order, Export):
+            self.desk.export_ended(trial.trial_id, ExportResult(order.bundle, error=cause))
+            return None
+        number, attempt = (order.trial, order.attempt) if isinstance(order, Run) else order
+        kind = "memory" if "memory" in cause else "crash"
+        attempt = self.desk.attempt_of(number, attempt)
+        self.desk.tell(Progress(number, attempt, failure=Failure(kind, cause, signature=f"{kind}: {cause[:80]}")))
+        return None
+
+
+_TUNE = {
+    Decision.CONTINUE: str(TrialScheduler.CONTINUE),
+    Decision.PAUSE: str(TrialScheduler.PAUSE),
+    Decision.STOP: str(TrialScheduler.STOP),
+}
+
+
+def _is_metric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class SlotTrainable(tune.Trainable):  # type: ignore[misc]
+    """One trial in a slot and a process of its own; one Tune iteration is one step of resource."""
+
+    def setup(self, config: dict[str, Any], workshop: Any = None) -> None:
+        """Keeps the order; user code runs no earlier than in `step`, where its errors are caught."""
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        self._order: Run | Export = config[ORDER]
+        self._workshop: Workshop = workshop
+        self._run: ActiveRun | None = None
+        self._resume: CheckpointRef | None = None
+        self._last: CheckpointRef | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Works for one step and returns it, or makes the bundle that was ordered."""
+        if isinstance(self._order, Export):
+            return {"done": True, "value": 0.0, ORDER: {"export": self._workshop.export(self._order)}}
+        word: dict[str, Any] = {"reports": (), "checkpoint": None, "failure": None}
+        try:
+            run = self._opened(self._order)
+            stretch = run.advance(run.step + 1, lambda: True)
+            metric = self._workshop.specification.objective.metric
+            word["reports"] = tuple(
+                (s, {metric if n == RETURNED else n: v for n, v in m.items()}) for s, m in stretch.reports
+            )
+            if stretch.done or self._is_milestone(self._order, run.step):
+                word["checkpoint"] = self._last = self._saved(run, self._order)
+        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
+            return {"done": True, "value": 0.0, ORDER: word | {"failure": failure_of(error).to_dict()}}
+        return {"done": stretch.done, "value": 0.0, ORDER: word}
+
+    def _opened(self, order: Run) -> ActiveRun:
+        if self._run is None:
+            seed_globals(order.seed)
+            checkpoint = self._resume or order.checkpoint
+            self._run = self._workshop.open(
+                Run(order.trial, order.attempt, order.params, order.seed, order.until, checkpoint)
+            )
+        return self._run
+
+    def _is_milestone(self, order: Run, step: int) -> bool:
+        return make_scheduler(self._workshop.specification.scheduler).milestone(order.trial, step - 1) == step
+
+    def _saved(self, run: ActiveRun, order: Run) -> CheckpointRef | None:
+        return self._workshop.checkpoints.publish(order.trial, run.step, run.save) if run.can_save else None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Returns the reference of the trial's own checkpoint, which Tune gives back when it resumes the slot."""
+        return {"ref": self._last.to_dict() if self._last else None}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Takes the reference; the state is loaded at the next step."""
+        ref = (checkpoint or {}).get("ref")
+        self._resume = CheckpointRef.from_dict(ref) if ref else None
+
+    def cleanup(self) -> None:
+        """Lets go of the trial."""
+        if self._run is not None:
+            self._run.close(Decision.STOP)
+
+
+def run_native(
+    study: StudyActor, workshop: Workshop, *, life: str, slots: int, cpu: float, gpu: float, errors: list[str]
+) -> None:
+    """Runs the study's trials, each in a slot of its own, until it ends; blocks. `errors` receives hooks' faults."""
+    desk = SlotDesk(life, actor_port(study), slots)
+    desk.errors = errors
+    trainable = tune.with_parameters(SlotTrainable, workshop=workshop)
+    fit(
+        trainable,
+        searcher=StudySearcher(desk),
+        scheduler=StudyScheduler(desk),
+        callbacks=[],
+        resources=resources_of(cpu, gpu),
+    )

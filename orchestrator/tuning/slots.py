@@ -1,0 +1,74 @@
+"""What both Ray ways of running trials share: the Tuner's settings, and the port to a study actor."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.domain.exchange import Answer, Message
+from orchestrator.tuning.worker import Port
+
+RESULT_SECONDS = 10.0  # Tune takes one result a turn and looks at all slots for it: few results, little cost
+
+StudyActor = Any
+"""A handle of the study actor; see `orchestrator.process_graph.study_actor`."""
+
+
+def actor_port(study: StudyActor) -> Port:
+    """Returns a port whose messages go to a study actor; a call outlives a restart of the actor."""
+    import ray
+
+    def port(message: Message) -> Answer:
+        return Answer.from_dict(ray.get(study.exchange.remote(message.to_dict())))
+
+    return port
+
+
+def prepare_environment(slots: int) -> None:
+    """Sets what Tune reads from the environment. To be called before `ray.tune` is imported in this process."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # they write every result three times
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"  # Tune's own state is disposable: the journal is the study
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots))  # one by default with a searcher of one's own
+    os.environ["TUNE_WARN_THRESHOLD_S"] = "600"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+
+def fit(
+    trainable: Any,
+    *,
+    searcher: Any,
+    scheduler: Any = None,
+    callbacks: list[Any],
+    resources: Mapping[str, float],
+) -> None:
+    """Runs one life of a Tune experiment to its end; blocks. Its files are scratch and removed afterwards."""
+    from ray import tune
+
+    scratch = tempfile.mkdtemp(prefix="orchestrator-tune-")
+    try:
+        tune.Tuner(
+            tune.with_resources(trainable, dict(resources)),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=False, metric="value", mode="max"
+            ),
+            run_config=tune.RunConfig(
+                name="slots",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=callbacks,
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def resources_of(cpu: float, gpu: float) -> dict[str, float]:
+    """Returns what one slot holds, in Tune's words."""
+    return {"cpu": cpu} | ({"gpu": gpu} if gpu else {})
+
+
+Wanted = Callable[[], int]
+"""Returns how many workers should run now; below 0: none, ever again."""
