@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deploy.client import Answer, Client
     from deploy.handle import EndpointHandle, endpoint_handle
     from deploy.places import known_endpoints
+    from deploy.serve_instance import stop_serve
     from deploy.starting import start_endpoint, stop_endpoint
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "known_endpoints",
     "start_endpoint",
     "stop_endpoint",
+    "stop_serve",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "known_endpoints": "places",
     "start_endpoint": "starting",
     "stop_endpoint": "starting",
+    "stop_serve": "serve_instance",
 }
 
 

@@ -16,10 +16,9 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.bundle import Bundle, Lineage
-from deploy.endpoint import EndpointState, Event, Offer, Place, Routing, decide_place, decide_promotion, replay
-from deploy.places import journal_directory
+from deploy.endpoint import Offer, Place, Routing, decide_place, decide_promotion
+from deploy.ledger import Ledger
 from orchestrator.domain.errors import BundleError
-from orchestrator.journal import Journal, open_journal
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +35,14 @@ def actor_name(name: str) -> str:
 class EndpointActor:
     """Decides, records, tells the replicas.
 
-    Its methods run in Ray's threads; `_writing` keeps one decision at a time, `_state` is swapped as a whole.
+    Its methods run in Ray's threads; `_writing` keeps one decision at a time, the ledger's state is swapped as a whole.
     """
 
     def __init__(self, name: str, storage: str) -> None:
         self._name = name
         self._storage = storage
-        self._journal: Journal = open_journal(journal_directory(storage, name))
-        self._state: EndpointState = replay(self._journal.read())
+        self._ledger: Ledger | None = None
+        self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._handle: Any = None
 
@@ -61,11 +60,12 @@ class EndpointActor:
             BundleError: when the bundle is damaged, cannot answer, or is not of the lineage that was given.
         """
         start = time.perf_counter()
+        ledger = self._open()
         offer = _check_bundle(bundle_uri, lineage)
         verified = time.perf_counter()
         with self._writing:
-            changed = self._record(decide_promotion(self._state, offer, who=who, why=why, at=_now()))
-            routing = self._state.routing
+            changed = ledger.record(decide_promotion(ledger.state, offer, who=who, why=why, at=_now()))
+            routing = ledger.state.routing
             assert routing is not None, "a promotion leaves a version that answers"
             replicas, errors = self._broadcast("swap", routing.to_dict())
         return {
@@ -80,18 +80,19 @@ class EndpointActor:
 
     def place(self, host: str, port: int, prefix: str) -> None:
         """Records where the endpoint is reached."""
+        ledger = self._open()
         with self._writing:
             self._handle = None  # whoever places an endpoint may have deployed it anew
-            self._record(decide_place(self._state, Place(host, port, prefix), at=_now()))
+            ledger.record(decide_place(ledger.state, Place(host, port, prefix), at=_now()))
 
     def routing(self) -> dict[str, Any] | None:
         """Returns the routing that replicas have to follow; None before the first promotion."""
-        routing: Routing | None = self._state.routing
+        routing: Routing | None = self._open().state.routing
         return None if routing is None else routing.to_dict()
 
     def status(self) -> dict[str, Any]:
         """Returns versions, the one that answers, the place, and each running replica's report."""
-        state = self._state
+        state = self._open().state
         replicas, errors = self._broadcast("report")
         return {
             "name": self._name,
@@ -106,16 +107,13 @@ class EndpointActor:
             "errors": errors,
         }
 
-    def _record(self, events: list[Event]) -> bool:
-        """Brings the events to the storage, then into the state; returns whether there were any."""
-        if not events:
-            return False
-        self._journal.append(events, durable=True)
-        state = self._state
-        for event in events:
-            state = state.apply(event)
-        self._state = state
-        return True
+    def _open(self) -> Ledger:
+        """Returns the ledger, opened at the first call: an error then reaches who called, which one of a constructor
+        would not."""
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = Ledger(self._storage, self._name)
+            return self._ledger
 
     def _broadcast(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Returns each running replica's answer, and what went wrong; a replica that died is neither."""

@@ -45,20 +45,22 @@ def running_applications() -> set[str]:
     return {name for name, overview in applications.items() if overview.status != "DELETING"}
 
 
-def shut_down_serve() -> None:
-    """Ends Serve, and returns when its controller is gone.
+def stop_serve() -> bool:
+    """Ends Serve, and with it the HTTP port, unless an application is left; returns whether it ended.
 
-    `serve.shutdown` waits inside a call to the controller, which kills itself meanwhile: the raylet then reports a
-    failed call. Asking without waiting leaves none to fail.
+    Needed only where the Ray cluster lives on. `serve.shutdown` waits inside a call to the controller, which kills
+    itself meanwhile, and the raylet reports a failed call; asking without waiting leaves none to fail.
     """
     client = _client()
-    if client is None:
-        return
+    if client is None or running_applications():
+        return False
+    client.shutdown_cached_handles()
     ray.get(client._controller.graceful_shutdown.remote(wait=False))
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while _controller_lives() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     serve.shutdown()  # forgets this process's client; ends the controller where it did not end by itself
+    return True
 
 
 def _controller_lives() -> bool:

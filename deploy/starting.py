@@ -17,9 +17,9 @@ from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.replica import EndpointReplica
-from deploy.serve_instance import QUIET, ensure_serve, running_applications, shut_down_serve
+from deploy.serve_instance import QUIET, ensure_serve, running_applications
 from deploy.tokens import ensure_token
-from orchestrator.domain.errors import ClusterError, EndpointError
+from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 
 ONGOING_REQUESTS = 64  # Serve's 5 would idle a replica whose answer takes 0.1 ms
 QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of filling its memory
@@ -76,18 +76,15 @@ def start_endpoint(
 
 
 def stop_endpoint(name: str) -> None:
-    """Ends the endpoint's replicas and its actor, and Serve with the last endpoint; leaves its storage.
+    """Ends the endpoint's replicas and its actor; leaves its storage, and Serve to other endpoints (`stop_serve`).
 
     Raises:
         EndpointError: when no endpoint of that name runs.
     """
     handle = endpoint_handle(name)
-    running = running_applications()
-    if name in running:
+    if name in running_applications():
         serve.delete(name)
     ray.kill(handle.actor, no_restart=True)
-    if not running - {name}:
-        shut_down_serve()
 
 
 def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
@@ -102,8 +99,14 @@ def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
         max_task_retries=TASK_RETRIES,
         max_concurrency=8,
     )
+    running = find_handle(name) is not None
     handle = EndpointHandle(name, options.remote(name, str(storage)))
-    kept = handle.status()["storage"]
+    try:
+        kept = handle.status()["storage"]
+    except OrchestratorError:
+        if not running:
+            ray.kill(handle.actor, no_restart=True)
+        raise
     if kept != str(storage):
         raise EndpointError(
             f"The endpoint '{name}' runs already, on the storage {kept}; {storage} was given. "

@@ -34,8 +34,8 @@ def write_bundle(
     """Publishes a model package and returns its directory.
 
     Args:
-        directory: where the bundle will lie; its parents are made. When the bundle of this very trial and step lies
-            there already (an export that was asked for twice), it is left as it is.
+        directory: where the bundle will lie, new or empty; its parents are made. When the bundle of this very trial and
+            step lies there already (an export that was asked for twice), it is left as it is.
         onnx_model: the serialised model. One input, (n, features) float32; its last float output is the answer.
         schema: what it takes and gives.
         lineage: where it came from.
@@ -51,7 +51,7 @@ def write_bundle(
         raise BundleError(
             f"The sample rows have shape {sample.shape}; give (n, {schema.features}) with n of 1 or more."
         )
-    if place.exists():
+    if _is_taken(place):
         return _same_or_refuse(place, lineage)
     stage = OnnxStage(MODEL_NAME, gives or _usual_output(schema))
     contents = {MODEL_NAME: onnx_model, SAMPLE_NAME: _npy(sample), CARD_NAME: _card(schema, lineage).encode()}
@@ -72,13 +72,18 @@ def _publish(place: Path, contents: dict[str, bytes], lineage: Lineage) -> Path:
         os.rename(beside, place)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        if place.exists():  # another writer was faster
+        if _is_taken(place):  # another writer was faster
             return _same_or_refuse(place, lineage)
         raise BundleError(
             f"The bundle cannot be published in {place} ({error}). Is there room, may we write?"
         ) from error
     _sync_directory(place.parent)
     return place
+
+
+def _is_taken(place: Path) -> bool:
+    """Returns whether something lies there; an empty directory is replaced by the rename."""
+    return place.exists() and (not place.is_dir() or any(place.iterdir()))
 
 
 def _same_or_refuse(place: Path, lineage: Lineage) -> Path:

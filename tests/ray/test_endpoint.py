@@ -22,9 +22,11 @@ from deploy import (
     endpoint_handle,
     start_endpoint,
     stop_endpoint,
+    stop_serve,
 )
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
-from orchestrator.domain.errors import BundleError, EndpointError
+from orchestrator.domain.errors import BundleError, EndpointError, StudyBusy
+from orchestrator.journal import open_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -68,8 +70,10 @@ def asked_port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def address(ray_session: None, tmp_path_factory: pytest.TempPathFactory, asked_port: int) -> Iterator[EndpointAddress]:
     storage = tmp_path_factory.mktemp("runs")
+    stop_serve()  # where another test left it, on a port of its own
     yield start_endpoint("shapes", storage, port=asked_port, replicas=2, replica_cpus=0.5)
     stop_endpoint("shapes")
+    assert stop_serve()
 
 
 @pytest.fixture
@@ -206,6 +210,17 @@ def test_a_killed_endpoint_actor_comes_back_with_its_routing(handle: EndpointHan
     assert len(handle.status()["replicas"]) == 2
 
 
+def test_a_promotion_in_flight_when_the_actor_is_killed_happens_once(
+    address: EndpointAddress, handle: EndpointHandle, bundles: list[Path]
+) -> None:
+    before = handle.promote(str(bundles[0]))
+    asked = handle.actor.promote.remote(str(bundles[1]), None, "a test", "killed meanwhile")
+    os.kill(handle.status()["pid"], signal.SIGKILL)
+    assert ray.get(asked)["generation"] == before["generation"] + 1
+    with Client(address.url, address.token) as client:
+        assert client.predict([ROW]).predictions == (1,)
+
+
 def test_requests_are_answered_while_the_endpoint_actor_is_away(
     address: EndpointAddress, handle: EndpointHandle, bundles: list[Path]
 ) -> None:
@@ -260,3 +275,17 @@ def test_an_endpoint_comes_back_with_its_version_after_it_was_stopped(bundles: l
         assert (answer.predictions, answer.version) == ((3,), str(version))
     finally:
         stop_endpoint("again")
+
+
+def test_an_endpoint_with_another_writer_is_refused_and_leaves_no_actor(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "endpoints" / "busy" / "journal")
+    with pytest.raises(StudyBusy, match="is being written by process"):
+        start_endpoint("busy", tmp_path)
+    with pytest.raises(EndpointError, match="No endpoint 'busy' runs"):
+        endpoint_handle("busy")
+    journal.close()
+
+
+def test_serve_stays_while_an_application_is_left(address: EndpointAddress) -> None:
+    assert not stop_serve()
+    assert httpx.get(f"{address.url}/v2/health/live").status_code == 200

@@ -114,6 +114,11 @@ def test_bundle_of_another_trial_is_never_overwritten(make_bundle):
         make_bundle(trial=13)
 
 
+def test_an_empty_directory_is_taken_for_the_bundle(make_bundle, tmp_path):
+    (tmp_path / "bundles" / "1").mkdir(parents=True)
+    assert Bundle.open(make_bundle()).lineage.trial == 12
+
+
 def test_nothing_is_left_beside_a_published_bundle(make_bundle):
     assert [path.name for path in make_bundle().parent.iterdir()] == ["1"]
 

@@ -1,0 +1,36 @@
+"""An endpoint's journal and the state that follows from it, kept in step."""
+
+from collections.abc import Sequence
+
+from deploy.endpoint import EndpointState, Event, replay
+from deploy.places import journal_directory
+from orchestrator.journal import Journal, open_journal
+
+
+class Ledger:
+    """What happened to an endpoint: on the storage first, then in `state`. One writer, which serialises `record`.
+
+    Raises:
+        StudyBusy: another process is this endpoint's writer.
+        StorageError: the journal cannot be written, is damaged, or was written by a newer program.
+    """
+
+    def __init__(self, storage: str, name: str) -> None:
+        self._journal: Journal = open_journal(journal_directory(storage, name))
+        self._state = replay(self._journal.read())
+
+    @property
+    def state(self) -> EndpointState:
+        """The state now; a value that never changes, so that readers need no lock."""
+        return self._state
+
+    def record(self, events: Sequence[Event]) -> bool:
+        """Brings the events to the storage, then into the state; returns whether there were any."""
+        if not events:
+            return False
+        self._journal.append(events, durable=True)
+        state = self._state
+        for event in events:
+            state = state.apply(event)
+        self._state = state
+        return True
