@@ -48,11 +48,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One promotion: when it was decided, when every replica had said yes, and the version it made."""
+    """One promotion: when it was decided, when every replica had said yes, the version it made, how many said yes."""
 
     decided: float
     done: float
     version: int
+    replicas: int
 
 
 @dataclass(slots=True)
@@ -118,7 +119,8 @@ def run_round(
         time.sleep(PAUSE_SECONDS)
         decided = time.perf_counter()
         promotion = handle.promote(str(bundle), who="benchmark", why="the next one")
-        swaps.append(Swap(decided, time.perf_counter(), promotion["version"]))
+        load.lost.extend(promotion["errors"])
+        swaps.append(Swap(decided, time.perf_counter(), promotion["version"], len(promotion["replicas"])))
     time.sleep(PAUSE_SECONDS)
     replies = load.stop()
     return figures(swaps, replies, load.lost, time.perf_counter() - start)
@@ -130,6 +132,7 @@ def figures(swaps: Sequence[Swap], replies: Sequence[Reply], lost: Sequence[str]
     latency = [reply.answered - reply.sent for reply in replies]
     return {
         "swaps": len(swaps),
+        "fewest_replicas": min(swap.replicas for swap in swaps),
         "requests": len(replies) + len(lost),
         "requests_per_s": len(replies) / seconds,
         "lost_requests": len(lost),

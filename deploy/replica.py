@@ -25,6 +25,8 @@ from orchestrator.domain.errors import OrchestratorError
 logger = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 0.25  # how long a replica that missed a message may serve the version before
+# A new replica gets requests a moment before the endpoint actor learns of it and tells it of promotions.
+YOUNG_SECONDS, YOUNG_FOLLOW_SECONDS = 30.0, 0.02
 
 
 class EndpointReplica:
@@ -74,8 +76,10 @@ class EndpointReplica:
             served.bundle.predict(served.bundle.sample[:1])
 
     def _follow(self) -> None:
+        born = time.monotonic()
         while True:
-            time.sleep(FOLLOW_SECONDS)
+            is_young = time.monotonic() - born < YOUNG_SECONDS
+            time.sleep(YOUNG_FOLLOW_SECONDS if is_young else FOLLOW_SECONDS)
             self._catch_up()
 
     def _catch_up(self) -> None:
