@@ -1,0 +1,262 @@
+"""One run of a study from the command line: begun or resumed, watched, measured, and what we started ended."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.api.driving import Observer, Outcome, Silence, drive, ended_outcome, set_aside
+from orchestrator.api.study_file import write_study_file
+from orchestrator.cli.failing import failing_text, failure_text
+from orchestrator.cli.live import LiveView
+from orchestrator.cli.plain import PlainLines
+from orchestrator.cli.printing import print_json
+from orchestrator.cli.summary import Ending, closing_block, read_summary, summary, write_summary
+from orchestrator.cli.traffic import Traffic
+from orchestrator.domain.errors import StorageError, StudyBusy
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.session_file import SessionFile, session_path
+from orchestrator.study import Layout
+from orchestrator.tuning.code import Code
+
+TERMINATED = 143  # 128 + SIGTERM, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line asked for beside the study; `command` is what resumes it."""
+
+    command: str
+    address: str | None = None
+    fresh: bool = False
+    again: bool = False
+    traffic: bool = False
+    keep: bool = False
+    quiet: bool = False
+    as_json: bool = False
+
+
+class Course:
+    """A study on its way through one command. For one thread."""
+
+    def __init__(self, specification: StudySpecification, choices: Choices) -> None:
+        self._specification = specification
+        self._choices = choices
+        self._storage = Path(specification.storage)
+        self._layout = Layout(self._storage, specification.study)
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Returns the exit code."""
+        self._require_storage()
+        outcome = ended_outcome(self._specification)
+        if self._choices.fresh or (self._choices.again and outcome is not None):
+            self._begin_anew()
+            outcome = None
+        if outcome is not None and (written := read_summary(self._layout)) is not None:
+            return self._show_again(written)
+        with _view(self._specification, self._choices, self._traffic) as view, _termination():
+            try:
+                return self._conclude(outcome or self._drive(view), view)
+            except (KeyboardInterrupt, SystemExit) as error:
+                return self._interrupted(view, TERMINATED if isinstance(error, SystemExit) else INTERRUPTED)
+            finally:
+                self._end()
+
+    # --- before --------------------------------------------------------------------------------------------------
+
+    def _require_storage(self) -> None:
+        try:
+            self._storage.mkdir(parents=True, exist_ok=True)
+            is_writable = os.access(self._storage, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise StorageError(f"storage {self._storage} cannot be used ({error.strerror}); give another") from error
+        if not is_writable:
+            raise StorageError(f"storage {self._storage} cannot be written; give another, or mend its permissions")
+
+    def _begin_anew(self) -> None:
+        session = SessionFile.read(session_path(self._storage))
+        if session is not None:
+            if session.driver is not None and session.driver.find() is not None:
+                raise StudyBusy(
+                    f"process {session.driver.pid} is running a study on {self._storage}; end it first "
+                    f"(`orchestrator down --storage {self._storage}`), then begin anew"
+                )
+            self._tell("ending what an earlier run left on this storage")
+            _end_session(self._storage)
+        kept = set_aside(self._specification)
+        if kept is not None:
+            self._tell(f"what there was of study '{self._specification.study}' is now in {kept}")
+
+    def _show_again(self, written: Mapping[str, Any]) -> int:
+        self._show(written)
+        self._tell(f"\nthis study has ended before; begin it anew with:\n{self._choices.command} --fresh")
+        return 0
+
+    # --- on the way ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _traffic(self) -> Traffic | None:
+        data, serve = self._specification.data, self._specification.serve
+        wanted = self._choices.traffic and data is not None and serve is not None
+        return Traffic(lambda: self._parts.validation_x.tolist()) if wanted else None
+
+    @cached_property
+    def _parts(self) -> Any:
+        """The data, loaded when it is first needed."""
+        from trainables.data import load, split
+
+        asked = self._specification.data
+        assert asked is not None
+        return split(load(asked.source, target=asked.target), asked.test, asked.validation, asked.seed)
+
+    def _drive(self, view: Observer) -> Outcome:
+        view.say(f"loading {self._specification.trainable}…")
+        code = Code.named(self._specification.trainable)
+        return drive(
+            self._specification, code, _Watch(self._specification, view, self._traffic), address=self._choices.address
+        )
+
+    def _interrupted(self, view: "_View", code: int) -> int:
+        view.close()
+        if self._choices.keep and self._specification.execution != "inline":
+            self._tell("\ninterrupted; the study goes on by itself. Watch it again with:")
+        else:
+            self._tell("\ninterrupted; ending what was started. Nothing is lost, go on with:")
+        self._tell(self._choices.command)
+        return code
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def _conclude(self, outcome: Outcome, view: "_View") -> int:
+        name = self._specification.study
+        if outcome.status["reason"] == "failing" and outcome.failure is not None:
+            view.close()
+            click.echo(failing_text(name, outcome.failure, self._choices.command), err=True)
+            return 1
+        ending = self._measured(outcome, view)
+        data = summary(ending)
+        write_summary(data, self._layout)
+        view.close()
+        if outcome.failure is not None:
+            count = outcome.status["failed_trials"]
+            self._tell(f"{failure_text(outcome.failure)}\n({count} of {outcome.status['trials']} trials failed)\n")
+        self._show(data)
+        return 0
+
+    def _measured(self, outcome: Outcome, view: Observer) -> Ending:
+        traffic = self._traffic.stop() if self._traffic is not None else None
+        scores = None
+        if self._specification.data is not None and self._specification.serve is not None:
+            from orchestrator.cli.measuring import measure
+            from orchestrator.cli.reaching import reach
+
+            view.say("measuring on the test rows…")
+            address, problem = reach(self._specification, outcome, self._choices.address, view.say)
+            scores = measure(self._parts, address, outcome.bundles, problem).to_dict()
+        return Ending(
+            self._specification,
+            self._storage,
+            outcome.status,
+            outcome.savings,
+            scores,
+            traffic,
+            time.monotonic() - self._began,
+        )
+
+    def _show(self, data: Mapping[str, Any]) -> None:
+        if self._choices.as_json:
+            print_json(data)
+        else:
+            click.echo(closing_block(data, self._specification, self._storage))
+
+    def _end(self) -> None:
+        """Ends the session if it is this command's; another interrupt does not stop that half-way."""
+        session = SessionFile.read(session_path(self._storage))
+        own = session is not None and session.driver is not None and session.driver.pid == os.getpid()
+        if own and not self._choices.keep:
+            before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+            _end_session(self._storage)
+            for number, handler in before:
+                signal.signal(number, handler)
+
+    def _tell(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+class _View(Observer):
+    """An observer that can be taken off the screen."""
+
+    def close(self) -> None:
+        """Leaves the screen to what follows."""
+
+
+class _Hidden(Silence, _View):
+    pass
+
+
+class _Watch:
+    """Hears of the study first: keeps its file, begins the traffic with the first promotion, then lets it be shown."""
+
+    def __init__(self, specification: StudySpecification, view: Observer, traffic: Traffic | None) -> None:
+        self._specification = specification
+        self._view = view
+        self._traffic = traffic
+        self._is_written = False
+
+    def say(self, line: str) -> None:
+        self._view.say(line)
+
+    def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
+        if not self._is_written:  # the study is open now, so that its file cannot be laid over another study's
+            root = Layout(Path(self._specification.storage), self._specification.study).root
+            write_study_file(self._specification, root / "study.yaml")
+            self._is_written = True
+        endpoint = runner["endpoint"] if runner is not None else None
+        if self._traffic is not None and not self._traffic.has_started and endpoint and status["champion"]:
+            self._traffic.start(endpoint["url"], Path(endpoint["token_file"]))
+        self._view.look(status, runner)
+
+
+@contextmanager
+def _view(specification: StudySpecification, choices: Choices, traffic: Traffic | None) -> Iterator[_View]:
+    view: Any
+    if choices.quiet:
+        view = _Hidden()
+    elif sys.stderr.isatty():
+        view = LiveView(specification, lambda: traffic.count if traffic else None)
+    else:
+        view = PlainLines(specification, lambda: traffic.count if traffic else None)
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Lets SIGTERM end the command like Ctrl-C does; Ray, when it is connected to, puts the same in place."""
+
+    def leave(number: int, frame: Any) -> None:
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_session(storage: Path) -> None:
+    from orchestrator.process_graph.session import end_session
+
+    end_session(storage)

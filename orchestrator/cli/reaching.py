@@ -1,0 +1,54 @@
+"""Finds a study's endpoint at its end, and brings it up again where it is gone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy import EndpointAddress, start_endpoint
+from orchestrator.api.driving import Outcome
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.specification import ServeSpecification, StudySpecification
+from orchestrator.process_graph.session import claim_session, connect, start_session
+
+NO_VERSION = "no model passed the gate, so nothing answers"
+
+
+def reach(
+    specification: StudySpecification, outcome: Outcome, address: str | None, say: Callable[[str], None]
+) -> tuple[EndpointAddress | None, str]:
+    """Returns where the study's endpoint answers; or None, and why it does not.
+
+    Args:
+        specification: of the study; it serves.
+        outcome: of the study, which may have ended in an earlier command.
+        address: of the Ray cluster; None for the storage's own session, which is started where it does not run.
+        say: hears how long that takes.
+    """
+    serve = specification.serve
+    assert serve is not None
+    if outcome.runner is not None and outcome.runner["endpoint_error"]:
+        return None, str(outcome.runner["endpoint_error"])
+    if outcome.status["champion"] is None:
+        return None, NO_VERSION
+    if outcome.endpoint is not None:
+        known = outcome.endpoint
+        path = Path(known["token_file"])
+        return EndpointAddress(known["name"], known["url"], known["port"], path, known["asked_port"]), ""
+    try:
+        return _bring_up(specification, serve, address, say), ""
+    except OrchestratorError as error:
+        return None, str(error)
+
+
+def _bring_up(
+    specification: StudySpecification, serve: ServeSpecification, address: str | None, say: Callable[[str], None]
+) -> EndpointAddress:
+    storage = Path(specification.storage)
+    if address is None:
+        session = start_session(storage, reserved_cpus=serve.replicas * serve.replica_cpus, say=say)
+        claim_session(storage, session, specification.study)
+    else:
+        connect(address)
+    say("starting the endpoint…")
+    return start_endpoint(
+        serve.name, storage, port=serve.port, replicas=serve.replicas, replica_cpus=serve.replica_cpus
+    )
