@@ -13,6 +13,7 @@ concerned is stopped.
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -20,6 +21,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.domain.events import Reports
 from orchestrator.domain.exchange import Answer, Export, ExportResult, Message, Progress, Run
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure
 from orchestrator.schedulers import make_scheduler
@@ -33,6 +35,16 @@ from orchestrator.tuning.worker import Port
 from orchestrator.tuning.workshop import Workshop
 
 ORDER = "_orchestrator"  # the key of a slot's order in its configuration, and of its word in a result
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a slot says in a result; an object, because Tune flattens dictionaries before its hooks see them."""
+
+    reports: Reports = ()
+    checkpoint: CheckpointRef | None = None
+    failure: Failure | None = None
+    export: ExportResult | None = None
 
 
 class SlotDesk:
@@ -150,15 +162,15 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Returns Tune's CONTINUE, PAUSE or STOP."""
-        return self._guarded(lambda: self._result(trial, result, done=False))
+        return self._guarded(trial, lambda: self._result(trial, result, done=False))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """The slot's trial came to its own end, failed in the user's code, or was an export."""
-        self._guarded(lambda: self._result(trial, result, done=True))
+        self._guarded(trial, lambda: self._result(trial, result, done=True))
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The slot's process died."""
-        self._guarded(lambda: self._crashed(trial))
+        self._guarded(trial, lambda: self._crashed(trial, cause_of(trial)))
 
     def choose_trial_to_run(self, tune_controller: Any, **_: Any) -> Any:
         """Returns the slot to start: a new one first (Tune starts it in any case), else the paused one to promote."""
@@ -179,18 +191,22 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
                     tune_controller.stop_trial(trial)
         return None
 
-    def _guarded(self, act: Callable[[], Decision | None]) -> str:
+    def _guarded(self, trial: Any, act: Callable[[], Decision | None]) -> str:
         try:
             return _TUNE[act() or Decision.STOP]
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.desk.errors.append(repr(error))
-            return str(TrialScheduler.STOP)
+        try:
+            self._crashed(trial, f"a hook of the scheduler failed: {self.desk.errors[-1]}")
+        except Exception as error:  # noqa: BLE001 - the study cannot be told: its next writer takes the trial back
+            self.desk.errors.append(repr(error))
+        return str(TrialScheduler.STOP)
 
     def _result(self, trial: Any, result: dict[str, Any], *, done: bool) -> Decision | None:
         order = trial.config[ORDER]
-        word = result.get(ORDER, {})
+        word = result.get(ORDER, Word())
         if isinstance(order, Export):
-            self.desk.export_ended(trial.trial_id, word["export"])
+            self.desk.export_ended(trial.trial_id, word.export)
             return Decision.STOP
         progress = self._progress(order, word, result, done)
         decision = self.desk.tell(progress)
@@ -198,20 +214,20 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             self.desk.paused[progress.trial] = trial.trial_id
         return decision
 
-    def _progress(self, order: Any, word: dict[str, Any], result: dict[str, Any], done: bool) -> Progress:
+    def _progress(self, order: Any, word: Word, result: dict[str, Any], done: bool) -> Progress:
         if isinstance(order, Run):
-            failure = Failure.from_dict(word["failure"]) if word.get("failure") else None
             attempt = self.desk.attempt_of(order.trial, order.attempt)
-            return Progress(order.trial, attempt, word["reports"], word["checkpoint"], done and not failure, failure)
+            return Progress(
+                order.trial, attempt, word.reports, word.checkpoint, done and not word.failure, word.failure
+            )
         number, attempt = order[0], self.desk.attempt_of(*order)
         step = int(result["training_iteration"])
         metrics = {name: float(value) for name, value in result.items() if _is_metric(value)}
         # the trainable is not ours, and neither is its checkpoint: Tune keeps it with the paused slot
         return Progress(number, attempt, ((step, metrics),), CheckpointRef(step, "ray.tune", "", 0), done)
 
-    def _crashed(self, trial: Any) -> Decision | None:
+    def _crashed(self, trial: Any, cause: str) -> Decision | None:
         order = trial.config[ORDER]
-        cause = cause_of(trial)
         if isinstance(order, Export):
             self.desk.export_ended(trial.trial_id, ExportResult(order.bundle, error=cause))
             return None
@@ -248,19 +264,19 @@ class SlotTrainable(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Works for one step and returns it, or makes the bundle that was ordered."""
         if isinstance(self._order, Export):
-            return {"done": True, "value": 0.0, ORDER: {"export": self._workshop.export(self._order)}}
-        word: dict[str, Any] = {"reports": (), "checkpoint": None, "failure": None}
+            return {"done": True, "value": 0.0, ORDER: Word(export=self._workshop.export(self._order))}
         try:
             run = self._opened(self._order)
             stretch = run.advance(run.step + 1, lambda: True)
             metric = self._workshop.specification.objective.metric
-            word["reports"] = tuple(
-                (s, {metric if n == RETURNED else n: v for n, v in m.items()}) for s, m in stretch.reports
-            )
+            reports = tuple((s, {metric if n == RETURNED else n: v for n, v in m.items()}) for s, m in stretch.reports)
             if stretch.done or self._is_milestone(self._order, run.step):
-                word["checkpoint"] = self._last = self._saved(run, self._order)
+                self._last = self._saved(run, self._order)
+                word = Word(reports, self._last)
+            else:
+                word = Word(reports)
         except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
-            return {"done": True, "value": 0.0, ORDER: word | {"failure": failure_of(error).to_dict()}}
+            return {"done": True, "value": 0.0, ORDER: Word(failure=failure_of(error))}
         return {"done": stretch.done, "value": 0.0, ORDER: word}
 
     def _opened(self, order: Run) -> ActiveRun:
