@@ -99,4 +99,5 @@ def _score(parts: Split, answers: Sequence[Any]) -> float:
         values: NDArray[np.float64] = np.asarray(answers, dtype=np.float64)
         return float(scores(parts.kind, values, parts.test_y)[MEASURES[parts.kind]])
     truth = (parts.classes[number] for number in parts.test_y)
-    return sum(given == true for given, true in zip(answers, truth, strict=True)) / len(answers)
+    right: int = sum(given == true for given, true in zip(answers, truth, strict=True))
+    return right / len(answers)

@@ -1,0 +1,55 @@
+"""Asks an endpoint that runs on this machine; finds it by its journal, so that Ray is not needed."""
+
+from pathlib import Path
+from typing import Any
+
+from deploy import Client
+from deploy.endpoint import EndpointState, replay
+from deploy.places import journal_directory
+from deploy.tokens import read_token, token_file
+from orchestrator.cli.rows import Row
+from orchestrator.domain.errors import EndpointError
+from orchestrator.journal import read_journal
+
+CHUNK_ROWS = 500  # of a request; an endpoint takes 4096
+WILDCARDS = ("0.0.0.0", "::")  # addresses to listen on, not to connect to
+
+
+def endpoint_state(storage: Path, name: str) -> EndpointState:
+    """Returns what the endpoint's journal says; it is not disturbed."""
+    return replay(read_journal(journal_directory(storage, name)))
+
+
+def endpoint_url(storage: Path, name: str) -> str:
+    """Returns where the endpoint was reached last.
+
+    Raises:
+        EndpointError: it never ran.
+    """
+    place = endpoint_state(storage, name).place
+    if place is None:
+        raise EndpointError(f"endpoint '{name}' never ran; `orchestrator serve {name} --storage {storage}` starts it")
+    host = "127.0.0.1" if place.host in WILDCARDS else place.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
+
+
+def ask_rows(storage: Path, name: str, rows: list[Row]) -> dict[str, Any]:
+    """Returns predictions, probabilities, and who gave them.
+
+    Raises:
+        EndpointError: the endpoint cannot be reached, or refuses the rows.
+    """
+    predictions: list[Any] = []
+    probabilities: list[Any] = []
+    with Client(endpoint_url(storage, name), read_token(token_file(storage, name))) as client:
+        for start in range(0, len(rows), CHUNK_ROWS):
+            answer = client.predict(rows[start : start + CHUNK_ROWS])
+            predictions += answer.predictions
+            probabilities += answer.probabilities
+    return {
+        "predictions": predictions,
+        "probabilities": probabilities,
+        "version": answer.version,
+        "study": answer.study,
+        "trial": answer.trial,
+    }

@@ -1,0 +1,66 @@
+"""Brings an endpoint back from its journal, in the storage's own Ray session. Importing this loads Ray."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deploy import Client, EndpointAddress, start_endpoint
+from deploy.bundle import Bundle
+from orchestrator.cli.asking import endpoint_state
+from orchestrator.cli.measuring import RECORD_COLUMNS
+from orchestrator.cli.serving import DEFAULT_PORT
+from orchestrator.domain.errors import EndpointError
+from orchestrator.process_graph.session import start_session
+
+REPLICA_CPUS = 1.0
+READY_SECONDS = 30.0  # for a replica to load the version that its journal names
+LOOK_SECONDS = 0.1
+
+
+def bring_back(storage: Path, name: str, port: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Returns where the endpoint answers, its version, and a line for curl with one real row.
+
+    Raises:
+        ClusterError, EndpointError: it did not come up, and why.
+    """
+    state = endpoint_state(storage, name)
+    asked = port or (state.place.port if state.place else DEFAULT_PORT)
+    say("starting Ray…")
+    start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
+    say("starting the endpoint…")
+    address = start_endpoint(name, storage, port=asked, replica_cpus=REPLICA_CPUS)
+    current = state.current
+    if current is not None:
+        _wait_until_ready(address)
+    return {
+        "name": name,
+        "url": address.url,
+        "port": address.port,
+        "asked_port": address.asked_port,
+        "token_file": str(address.token_file),
+        "version": None if current is None else current.number,
+        "study": None if current is None else current.lineage.study,
+        "trial": None if current is None else current.lineage.trial,
+        "step": None if current is None else current.lineage.step,
+        "curl": "" if current is None else address.curl(_example(current.uri)),
+    }
+
+
+def _example(uri: str) -> dict[str, float] | list[float]:
+    """Returns one real row out of a bundle, as somebody would type it."""
+    bundle = Bundle.open(uri)
+    values = [int(value) if float(value).is_integer() else float(value) for value in bundle.sample[0]]
+    return values if len(values) > RECORD_COLUMNS else dict(zip(bundle.schema.columns, values, strict=True))
+
+
+def _wait_until_ready(address: EndpointAddress) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    with Client(address.url, address.token) as client:
+        while not client.is_ready():
+            if time.monotonic() > deadline:
+                raise EndpointError(
+                    f"endpoint '{address.name}' runs at {address.url} and has no model after {READY_SECONDS:.0f} s; "
+                    "are its bundles still on the storage?"
+                )
+            time.sleep(LOOK_SECONDS)

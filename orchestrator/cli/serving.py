@@ -1,0 +1,80 @@
+"""`serve` brings an endpoint back, `predict` asks one. What is known of an endpoint is read from its journal."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.places import known_endpoints
+from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.printing import block, number, print_json, table
+from orchestrator.domain.errors import InvalidInput, did_you_mean
+
+DEFAULT_PORT = 8000
+
+
+@click.command()
+@click.argument("name")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"Else the one it had last, or {DEFAULT_PORT}.")
+@storage_option
+@json_option
+def serve(name: str, port: int | None, storage: Path, as_json: bool) -> None:
+    """Start the endpoint NAME with the version that answered last; it stays until `orchestrator down`."""
+    require_endpoint(storage, name)
+    from orchestrator.cli.endpoints import bring_back
+
+    found = bring_back(storage, name, port, lambda line: None if as_json else click.echo(line, err=True))
+    if as_json:
+        print_json(found)
+        return
+    if found["port"] != found["asked_port"]:
+        click.echo(f"port {found['asked_port']} is taken, using {found['port']}", err=True)
+    rows = [("endpoint", f"{name} at {found['url']}"), ("version", _version(found)), ("token", found["token_file"])]
+    click.echo(block(rows))
+    if found["curl"]:
+        click.echo(f"\n{found['curl']}")
+    click.echo(f"\nit runs until: {shlex.join(['orchestrator', 'down', '--storage', str(storage)])}", err=True)
+
+
+def _version(found: dict[str, Any]) -> str:
+    if found["version"] is None:
+        return "none yet: no model was promoted"
+    return f"{found['version']} (study {found['study']}, trial {found['trial']}, step {found['step']})"
+
+
+def require_endpoint(storage: Path, name: str) -> None:
+    """Raises InvalidInput where the storage has no endpoint of that name; the nearest is named."""
+    known = known_endpoints(storage)
+    if name not in known:
+        there = f"there: {', '.join(known)}" if known else "there are none"
+        raise InvalidInput(
+            f"no endpoint '{name}' on {storage}; {there}.{did_you_mean(name, known)} A study with `serve` makes one"
+        )
+
+
+@click.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@storage_option
+@json_option
+def predict(name: str, file: Path, storage: Path, as_json: bool) -> None:
+    """Send the rows of FILE (.json, .jsonl or .csv; - for JSON from stdin) to the endpoint NAME."""
+    require_endpoint(storage, name)
+    from orchestrator.cli.asking import ask_rows
+    from orchestrator.cli.rows import read_rows
+
+    answers = ask_rows(storage, name, read_rows(file))
+    if as_json:
+        print_json(answers)
+        return
+    lines = [
+        [str(i), str(answer), number(max(shares)) if shares else ""]
+        for i, (answer, shares) in enumerate(
+            zip(answers["predictions"], answers["probabilities"] or [None] * len(answers["predictions"]), strict=True)
+        )
+    ]
+    click.echo(
+        table(["ROW", "PREDICTION", "PROBABILITY"] if answers["probabilities"] else ["ROW", "PREDICTION", ""], lines)
+    )
+    click.echo(f"version {answers['version']} (study {answers['study']}, trial {answers['trial']})", err=True)

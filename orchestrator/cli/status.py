@@ -1,0 +1,108 @@
+"""`status`: where a study stands, from its running actor or from its journal; `--graph` draws what runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.looking import studies_table, summary_line
+from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.printing import block, print_json
+from orchestrator.cli.view import Moment, rows
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.process_graph.session_file import SessionFile, session_path
+from orchestrator.study import Phase, read_study, studies_on
+from orchestrator.study import status as study_status
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--graph", is_flag=True, help="Draw the process graph from Ray's live state.")
+@storage_option
+@json_option
+def status(study: str | None, graph: bool, storage: Path, as_json: bool) -> None:
+    """Say where STUDY stands; without STUDY, what there is and what runs."""
+    session = SessionFile.read(session_path(storage))
+    if graph:
+        _draw(storage, session, as_json)
+    elif study is not None:
+        _tell_study(storage, study, session, as_json)
+    else:
+        _tell_all(storage, session, as_json)
+
+
+def _tell_study(storage: Path, study: str, session: SessionFile | None, as_json: bool) -> None:
+    now, runner, live = study_status(read_study(storage, study).state), None, False
+    if session is not None and now["phase"] != Phase.ENDED:
+        now, runner, live = _asked(storage, study, session, now)
+    if as_json:
+        print_json(now | {"live": live, "runner": runner})
+        return
+    lines = [("study", f"{study}, {_phase(now, live)}"), *rows(Moment(now, runner))]
+    if runner is None and now["champion"] is not None:
+        champion = now["champion"]
+        lines.append(
+            ("champion", f"version {champion['version']} (trial {champion['trial']}, step {champion['step']})")
+        )
+    click.echo(block([line for line in lines if live or line[0] != "workers"]))
+    if not live and now["phase"] != Phase.ENDED:
+        click.echo(f"\nit does not run; go on with: orchestrator resume {study} --storage {storage}")
+
+
+def _asked(
+    storage: Path, study: str, session: SessionFile, read: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
+    """Returns what the running study says; what was read where it does not run, or does not answer."""
+    from orchestrator.cli.attaching import ask_running
+
+    try:
+        running = ask_running(storage, study, session)
+    except OrchestratorError as error:
+        click.echo(f"the session at {session.address} does not answer ({error}); this is from the journal", err=True)
+        return read, None, False
+    return (read, None, False) if running is None else (running.status, running.runner, True)
+
+
+def _phase(now: dict[str, Any], live: bool) -> str:
+    if now["phase"] == Phase.ENDED:
+        return f"ended ({now['reason']})"
+    return str(now["phase"]) if live else "interrupted"
+
+
+def _tell_all(storage: Path, session: SessionFile | None, as_json: bool) -> None:
+    lines = [summary_line(storage, name) for name in studies_on(storage)]
+    running = None if session is None else {"address": session.address, "driver": _driver(session)}
+    if as_json:
+        print_json({"storage": str(storage), "session": running, "studies": lines})
+        return
+    click.echo(studies_table(lines) if lines else f"no studies on {storage}")
+    if session is None:
+        click.echo("\nnothing runs on this storage")
+        return
+    driver = _driver(session)
+    watched = f", driven by process {driver}" if driver else ", no command watches it"
+    click.echo(f"\nRay of ours runs at {session.address} (process {session.keeper.pid}){watched}")
+
+
+def _driver(session: SessionFile) -> int | None:
+    found = session.driver.find() if session.driver is not None else None
+    return None if found is None else int(found.pid)
+
+
+def _draw(storage: Path, session: SessionFile | None, as_json: bool) -> None:
+    if session is None:
+        if as_json:
+            print_json({"address": None, "cpus": {}, "nodes": []})
+        else:
+            click.echo(f"nothing runs on {storage}")
+        return
+    from orchestrator.cli.drawing import print_graph
+    from orchestrator.process_graph.graph import process_graph
+    from orchestrator.process_graph.session import join_session
+
+    join_session(session)
+    found = process_graph()
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_graph(found.to_dict())

@@ -1,0 +1,82 @@
+"""`stop` ends a study, `down` everything of ours on a storage."""
+
+import time
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.printing import print_json
+from orchestrator.process_graph.session_file import SessionFile, session_path
+from orchestrator.study import Layout, Phase
+
+STOP_SECONDS = 60.0  # for the steps that run and the exports of what was found
+DRIVER_SECONDS = 30.0  # for a command to end its own session
+LOOK_SECONDS = 0.2
+
+
+@click.command()
+@click.argument("study")
+@storage_option
+@click.option("--address", help="Of the Ray cluster that it runs on; without it this machine's.")
+@json_option
+def stop(study: str, storage: Path, address: str | None, as_json: bool) -> None:
+    """End STUDY where it runs: no trial is begun any more; what it found stays, and it can be resumed."""
+    Layout(storage, study).require()
+    session = SessionFile.read(session_path(storage))
+    trials = None if session is None and address is None else _stop(storage, study, session, address)
+    if as_json:
+        print_json({"study": study, "stopped": trials is not None, "trials": trials})
+    elif trials is None:
+        click.echo(f"study '{study}' does not run on {storage}; nothing to stop")
+    else:
+        again = f"orchestrator resume {study} --storage {storage}"
+        click.echo(f"study '{study}' is stopped after {trials} trials; go on with: {again}")
+
+
+def _stop(storage: Path, study: str, session: SessionFile | None, address: str | None) -> int | None:
+    """Returns how many trials the study has; None where it does not run."""
+    from orchestrator.cli.attaching import find_running
+
+    running = find_running(storage, study, session, address)
+    if running is None:
+        return None
+    running.stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    while (now := running.status())["phase"] != Phase.ENDED and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    driver = session.driver.find() if session is not None and session.driver is not None else None
+    if driver is None:  # else the command that watches it measures, and releases the actors
+        running.release()
+    return int(now["trials"])
+
+
+@click.command()
+@storage_option
+@json_option
+def down(storage: Path, as_json: bool) -> None:
+    """End everything of ours that runs on a storage: studies, workers, endpoints, Ray."""
+    session = SessionFile.read(session_path(storage))
+    ended = [] if session is None else _end(storage, session)
+    if as_json:
+        print_json({"storage": str(storage), "ended": ended})
+    elif ended:
+        click.echo("\n".join(f"ended {line}" for line in ended))
+    else:
+        click.echo(f"nothing runs on {storage}")
+
+
+def _end(storage: Path, session: SessionFile) -> list[str]:
+    from orchestrator.cli.inventory import inventory
+    from orchestrator.process_graph.session import end_session
+
+    ended = inventory(session)
+    driver = session.driver.find() if session.driver is not None else None
+    if driver is not None:
+        ended.append(f"the command that watched it (process {driver.pid})")
+        driver.terminate()  # it ends its session itself, and says how to resume
+        deadline = time.monotonic() + DRIVER_SECONDS
+        while session.driver is not None and session.driver.find() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+    end_session(storage)
+    return ended
