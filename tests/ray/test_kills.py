@@ -1,0 +1,82 @@
+"""kill -9 of a worker, of the study actor, of the runner: the study goes on by itself, and nothing counts twice."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from studies import SLOWLY, begin, check_laws, events, run_to_end, specification, wait_for
+
+from orchestrator.process_graph.launch import RunningStudy
+
+pytestmark = pytest.mark.ray
+
+
+def some_work(running: RunningStudy) -> bool:
+    """Whether enough happened that something could be lost."""
+    return running.status()["rungs"][0]["trials"] >= 3
+
+
+def worker_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):  # of this session, not of another one on the machine
+        line = " ".join(process.cmdline())
+        if line.startswith("ray::") and ("PooledWorker" in line or "SlotTrainable" in line):
+            found.append(process)
+    return found
+
+
+def pid_of(running: RunningStudy, victim: str) -> int:
+    if victim == "study actor":
+        return int(running.status()["pid"])
+    if victim == "runner":
+        return int(running.runner_status()["pid"])
+    return int(wait_for(worker_processes, "a worker")[0].pid)
+
+
+def started(given: Any) -> int:
+    return sum(event["type"] == "started" for event in events(given))
+
+
+@pytest.mark.parametrize("victim", ["worker", "study actor", "runner"])
+def test_a_study_survives_the_kill_of(ray_session: str, tmp_path: Path, victim: str) -> None:
+    name = f"killed-{victim.replace(' ', '-')}"
+    given = specification(tmp_path, name, trainable=SLOWLY, execution="pooled", budget={"trials": 14})
+    running = begin(given, ray_session)
+    wait_for(lambda: some_work(running), "some work")
+    pid = pid_of(running, victim)
+    before = running.status()["rungs"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(pid), "the kernel to end it")
+    ended = run_to_end(running)
+    running.release()
+    assert ended["reason"] == "finished"
+    assert ended["failed_trials"] == 0
+    for earlier, later in zip(before, ended["rungs"], strict=True):
+        assert later["trials"] >= earlier["trials"], "rungs are as before, or fuller"
+    check_laws(given)
+    kinds = [event["type"] for event in events(given)]
+    if victim == "worker":
+        assert kinds.count("failed") >= 1, "the crash is laid on the trial that ran"
+    if victim == "study actor":
+        assert kinds.count("opened") == 2, "a new epoch began"
+    if victim == "runner":
+        assert kinds.count("failed") == 0, "nobody is blamed for the runner's death"
+
+
+def test_workers_that_die_again_and_again_give_the_trial_up(ray_session: str, tmp_path: Path) -> None:
+    reference = f"{Path(__file__).parent / 'deadly.py'}:Deadly"
+    given = specification(
+        tmp_path, "deadly", trainable=reference, budget={"trials": 4}, failures={"crashes": 1}, scheduler="none"
+    )
+    given = given.with_changes(scheduler=type(given.scheduler)("none", 1, 3, 3))
+    running = begin(given, ray_session)
+    ended = run_to_end(running)
+    running.release()
+    assert ended["states"]["abandoned"] == 1
+    assert ended["states"]["complete"] == 3
+    crashes = [event for event in events(given) if event["type"] == "failed"]
+    assert [event["attempt"] for event in crashes] == [0, 1]
+    assert {event["failure"]["cause"] for event in crashes} == {"crash"}
