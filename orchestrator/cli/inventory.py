@@ -16,7 +16,7 @@ def inventory(session: SessionFile) -> list[str]:
     lines = []
     for node in process_graph().nodes:
         if node.kind in ("study actor", "endpoint actor"):
-            kinds = [child.kind for child in node.children]
-            counted = f" with {len(kinds)} processes" if kinds else ""
+            below = sum(1 for _ in node.walk()) - 1
+            counted = f" with {below} more processes" if below else ""
             lines.append(f"{node.kind.removesuffix(' actor')} '{node.name}'{counted}")
     return [*lines, itself]

@@ -41,7 +41,8 @@ class LiveView:
 
     def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
         """Shows how the study stands."""
-        self._live.update(self.draw(Moment(status, runner, self._count())))
+        serves = self._specification.serve is not None
+        self._live.update(self.draw(Moment(status, runner, self._count(), serves)))
 
     def close(self) -> None:
         """Takes the panel off the screen."""

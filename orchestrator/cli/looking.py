@@ -117,9 +117,10 @@ def show(study: str, trial: int, storage: Path, as_json: bool) -> None:
 
 
 def _facts(details: dict[str, Any]) -> list[tuple[str, str]]:
+    again = f", attempt {details['attempt'] + 1}" if details["attempt"] else ""
     return [
         ("trial", f"{details['trial']} ({details['origin']})"),
-        ("state", f"{details['state']} at step {details['last_step']}, attempt {details['attempt']}"),
+        ("state", f"{details['state']} at step {details['last_step']}{again}"),
         ("value", f"{number(details['value'])} after step {details['step']}"),
         ("params", parameters(details["params"])),
     ]

@@ -38,7 +38,10 @@ def _tell_study(storage: Path, study: str, session: SessionFile | None, as_json:
     if as_json:
         print_json(now | {"live": live, "runner": runner})
         return
-    lines = [("study", f"{study}, {_phase(now, live)}"), *rows(Moment(now, runner))]
+    lines = [
+        ("study", f"{study}, {_phase(now, live)}"),
+        *rows(Moment(now, runner, serves=bool(runner and runner["endpoint"]))),
+    ]
     if runner is None and now["champion"] is not None:
         champion = now["champion"]
         lines.append(
@@ -60,7 +63,9 @@ def _asked(
     except OrchestratorError as error:
         click.echo(f"the session at {session.address} does not answer ({error}); this is from the journal", err=True)
         return read, None, False
-    return (read, None, False) if running is None else (running.status, running.runner, True)
+    if running is None:  # it may have ended while Ray was loaded
+        return study_status(read_study(storage, study).state), None, False
+    return running.status, running.runner, True
 
 
 def _phase(now: dict[str, Any], live: bool) -> str:

@@ -29,6 +29,7 @@ class Moment:
     status: Mapping[str, Any]
     runner: Mapping[str, Any] | None = None
     traffic: TrafficCount | None = None
+    serves: bool = False
 
     @property
     def fraction(self) -> float | None:
@@ -91,7 +92,7 @@ def rows(moment: Moment) -> list[tuple[str, str]]:
     status = moment.status
     lines = [("trials", trials(status)), ("rungs", _rungs_reached(status)), ("best", best(status))]
     lines.append(("workers", workers(moment)))
-    if moment.runner is not None and (moment.runner["endpoint"] or moment.runner["endpoint_error"]):
+    if moment.serves and moment.runner is not None:
         lines.append(("endpoint", endpoint(moment)))
     if moment.traffic is not None:
         lines.append(("requests", requests(moment.traffic)))

@@ -4,7 +4,7 @@ Read from the GCS's table of actors, which the local session serves without a da
 one). The one place that looks at that table; its fields were read in Ray 2.60's `gcs.proto`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,12 @@ class Node:
     cpus: float
     restarts: int
     children: tuple["Node", ...] = ()
+
+    def walk(self) -> Iterator["Node"]:
+        """Yields the node and everything below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, children included."""
@@ -68,7 +74,7 @@ def process_graph() -> ProcessGraph:
     """Returns what runs in the cluster that this process is connected to. Costs one read of the table of actors."""
     actors = list(_living_actors())
     nodes = [*_studies(actors), *_endpoints(actors), *_serve(actors)]
-    everyone = [*nodes, *(child for node in nodes for child in node.children)]
+    everyone = [descendant for node in nodes for descendant in node.walk()]
     total, free = ray.cluster_resources().get("CPU", 0.0), ray.available_resources().get("CPU", 0.0)
     cpus = {
         "total": total,
@@ -89,14 +95,14 @@ def _living_actors() -> Iterable[Any]:
 
 
 def _studies(actors: list[Any]) -> Iterable[Node]:
-    """Yields each study's actor, with its runner and the runner's workers below it."""
+    """Yields each study's actor, below it its runner, and below that the workers."""
     for actor in actors:
         if not _is_ours(actor, STUDY):
             continue
         mark = actor.name.removeprefix(STUDY)
         runners = [other for other in actors if _is_ours(other, RUNNER) and other.name == RUNNER + mark]
-        below = [child for runner in runners for child in (_node("runner", mark, runner), *_workers(runner, actors))]
-        yield _node("study actor", mark.rpartition(":")[0], actor, below)
+        study = mark.rpartition(":")[0]
+        yield _node("study actor", study, actor, [_node("runner", study, r, _workers(r, actors)) for r in runners])
 
 
 def _workers(runner: Any, actors: list[Any]) -> Iterable[Node]:
