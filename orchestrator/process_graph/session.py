@@ -123,11 +123,18 @@ def _launch(storage: Path, reserved_cpus: float, say: Say) -> SessionFile:
             start_new_session=True,  # a closed terminal does not end it
             env=_quiet_environment(),
         )
+    try:
+        return _await_session(keeper, path, log, say)
+    except BaseException:  # an interrupt too: nothing that we started may stay
+        _end_tree(keeper.pid)
+        raise
+
+
+def _await_session(keeper: "subprocess.Popen[bytes]", path: Path, log: Path, say: Say) -> SessionFile:
     began = time.monotonic()
     while (session := SessionFile.read(path)) is None:
         waited = time.monotonic() - began
         if keeper.poll() is not None or waited > START_SECONDS:
-            _end_tree(keeper.pid)
             words = log.read_text(errors="replace").strip().splitlines()[-5:]
             raise ClusterError(f"Ray did not start within {waited:.0f} s: {' | '.join(words) or 'it said nothing'}")
         say(f"starting Ray… {waited:.0f} s")
