@@ -23,7 +23,7 @@ def worker_processes() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):  # of this session, not of another one on the machine
         line = " ".join(process.cmdline())
-        if line.startswith("ray::") and ("PooledWorker" in line or "SlotTrainable" in line):
+        if line.startswith("ray::ResourceTrainable"):  # what Tune makes of a trainable with resources
             found.append(process)
     return found
 
