@@ -9,7 +9,7 @@ from deploy import Client, EndpointAddress, start_endpoint
 from deploy.bundle import Bundle
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import RECORD_COLUMNS
-from orchestrator.cli.serving import DEFAULT_PORT
+from orchestrator.cli.options import DEFAULT_PORT
 from orchestrator.domain.errors import EndpointError
 from orchestrator.process_graph.session import start_session
 

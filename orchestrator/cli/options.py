@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 STORAGE_VARIABLE = "ORCHESTRATOR_STORAGE"
 DEFAULT_STORAGE = "./runs"
+DEFAULT_PORT = 8000  # of an endpoint that had none before
 
 
 def storage_option(command: F) -> F:

@@ -7,11 +7,9 @@ from typing import Any
 import click
 
 from deploy.places import known_endpoints
-from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
 from orchestrator.cli.printing import block, number, print_json, table
 from orchestrator.domain.errors import InvalidInput, did_you_mean
-
-DEFAULT_PORT = 8000
 
 
 @click.command()
