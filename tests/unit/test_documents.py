@@ -220,6 +220,13 @@ def test_the_python_in_the_readme_runs(number: int, tmp_path: Path) -> None:
     run_python(["-c", code], tmp_path)
 
 
+def test_the_readme_lists_every_command() -> None:
+    from orchestrator.cli.program import COMMANDS
+
+    listed = re.findall(r"^\| `orchestrator (\w+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+
+
 def test_the_study_files_in_the_readme_can_be_read() -> None:
     found = [yaml.safe_load(block) for block in blocks((ROOT / "README.md").read_text(), "yaml")]
     assert found
