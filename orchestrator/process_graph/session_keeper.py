@@ -1,7 +1,8 @@
 """The process that holds a local Ray: `python -m orchestrator.process_graph.session_keeper SESSION_FILE CPUS`.
 
 Ray's own processes die with it (on Linux even when it is killed with -9), so that one process is all there is to end.
-It writes the session's address into the file, then sleeps until it is told to go.
+It writes the session's address into the file, then sleeps until it is told to go, or the file is gone: a session that
+nobody can find any more would hold the machine for ever.
 """
 
 import os
@@ -9,6 +10,8 @@ import signal
 import sys
 import threading
 from pathlib import Path
+
+LOOK_SECONDS = 5.0
 
 
 def main() -> None:
@@ -31,7 +34,8 @@ def main() -> None:
         logging_level="ERROR",
     )
     SessionFile(context.address_info["gcs_address"], ProcessMark.of(os.getpid())).write(path)
-    gone.wait()
+    while path.exists() and not gone.wait(LOOK_SECONDS):
+        pass
     ray.shutdown()
 
 
