@@ -16,12 +16,16 @@ from trainables.resolve import Resolved, resolve, resolve_object
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a study runs. `paths` are the folders from which modules are imported, as the caller had them."""
+    """What a study runs. `paths` are the folders from which modules are imported, as the caller had them.
+
+    `target` is an object without a name, in the process that has it; elsewhere `pickled` stands for it.
+    """
 
     reference: str
     sha256: str
     pickled: bytes | None = None
     paths: tuple[str, ...] = field(default_factory=lambda: tuple(os.path.abspath(entry) for entry in sys.path))
+    target: object = None
 
     @classmethod
     def named(cls, reference: str) -> "Code":
@@ -40,9 +44,16 @@ class Code:
         module = getattr(target, "__module__", "__main__")
         if module != "__main__" and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
             return cls(resolved.reference, resolved.code_sha256)
-        from ray import cloudpickle
+        return cls(resolved.reference, resolved.code_sha256, target=target)
 
-        return cls(resolved.reference, resolved.code_sha256, cloudpickle.dumps(target))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by value only where it leaves this process: an inline run calls the very object, and loads no Ray
+        pickled = self.pickled
+        if self.target is not None:
+            from ray import cloudpickle
+
+            pickled = cloudpickle.dumps(self.target)
+        return Code, (self.reference, self.sha256, pickled, self.paths)
 
     def resolve(self) -> Resolved:
         """Returns the code itself, in the process that is to run it.
@@ -51,6 +62,8 @@ class Code:
             InvalidTrainable: it is not there, or not the same as where the study was started.
         """
         sys.path.extend(path for path in self.paths if path not in sys.path)
+        if self.target is not None:
+            return resolve_object(self.target, self.reference)
         if self.pickled is not None:
             from ray import cloudpickle
 

@@ -21,6 +21,18 @@ for _ in range(3):
     study.tell(trial, trial.params["x"] ** 2)
 study.close()
 """
+INLINE_RUN = """
+from orchestrator.api.study import Study
+from orchestrator.domain.space import Float
+seen = []
+def objective(trial):
+    seen.append(trial.number)
+    return trial.params["x"] ** 2
+space = {"x": Float(-1, 1)}
+study = Study("bowl", objective, space, minimize="loss", search="random", storage=STORAGE, execution="inline")
+study.run(trials=3)
+assert seen == [0, 1, 2], "the very object is called, not a copy"
+"""
 
 CASES = {
     "the façade of the whole": ("import orchestrator", (*HEAVY, "optuna", "numpy", "pandas")),
@@ -33,6 +45,7 @@ CASES = {
     "the trainables' façade": ("import trainables", (*HEAVY, "numpy")),
     "ask and tell with random search": (FINISHED_STUDY, (*HEAVY, "optuna", "pandas")),
     "ask and tell with TPE": (FINISHED_STUDY.replace('"random"', '"tpe"'), ("ray", "sklearn", "onnxscript")),
+    "an inline run of a function": (INLINE_RUN, (*HEAVY, "optuna", "pandas", "onnxruntime")),
     "reading a finished study": (
         "from pathlib import Path\n"
         "from orchestrator.study import read_study\n"
