@@ -136,12 +136,13 @@ def endpoint(moment: Moment) -> str:
     runner, champion = moment.runner, moment.status["champion"]
     if runner is None:
         return ""
-    if runner["endpoint"] is None:
+    place = runner["endpoint"]
+    if place is None:
         return f"there is none: {runner['endpoint_error']}" if runner["endpoint_error"] else "starting…"
+    moved = "" if place["port"] == place["asked_port"] else f" (port {place['asked_port']} is taken)"
     if champion is None:
-        return f"{runner['endpoint']['url']}, no version yet"
-    who = f"version {champion['version']} (trial {champion['trial']}, step {champion['step']})"
-    return f"{runner['endpoint']['url']}, {who}"
+        return f"{place['url']}{moved}, no version yet"
+    return f"{place['url']}{moved}, version {champion['version']} (trial {champion['trial']}, step {champion['step']})"
 
 
 def requests(count: TrafficCount) -> str:
