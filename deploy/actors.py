@@ -78,6 +78,20 @@ class EndpointActor:
             "errors": errors,
         }
 
+    def rollback(self, version: int | None, who: str, why: str) -> dict[str, Any]:
+        """Makes an earlier version answer again (None: the one before the present one); returns what `promote` does.
+
+        Raises:
+            EndpointError: there is no such version.
+            BundleError: its bundle is gone or damaged; what answers now goes on answering.
+        """
+        start = time.perf_counter()
+        with self._writing:
+            events = decide_rollback(self._state, version, who=who, why=why, at=_now())
+            for event in events:
+                _check_bundle(event["uri"], event["lineage"])
+            return self._enforce(events, start, time.perf_counter())
+
     def place(self, host: str, port: int, prefix: str) -> None:
         """Records where the endpoint is reached."""
         ledger = self._open()

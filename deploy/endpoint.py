@@ -1,7 +1,7 @@
 """An endpoint's state: the fold over the events of its journal. Pure; the endpoint actor acts on it.
 
-Events, plain JSON: `promoted` (a version answers from now on: who decided it, why, when) and `placed` (where the
-endpoint is reached). A version is a bundle, by its digest; versions count from 1 and are never reused.
+Events, plain JSON: `promoted` (a version answers from now on: who decided it, why, when), `rolled_back` (an earlier
+version answers again) and `placed` (where the endpoint is reached). A version is a bundle, by its digest; versions count from 1 and are never reused.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -90,10 +90,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """Versions by number, the one that answers, how many decisions there were, and where it is reached."""
+    """Versions by number, the one that answers and the one before it, how many decisions there were, and its place."""
 
     versions: Mapping[int, Version] = field(default_factory=dict)
     current: Version | None = None
+    previous: int | None = None
     generation: int = 0
     place: Place | None = None
 
@@ -141,6 +142,30 @@ def decide_promotion(state: EndpointState, offer: Offer, *, who: str, why: str, 
     return [{"type": "promoted", **version.to_dict()}]
 
 
+def decide_rollback(state: EndpointState, version: int | None, *, who: str, why: str, at: str) -> list[Event]:
+    """Returns the events that make an earlier version answer again; none when it answers already.
+
+    Args:
+        state: of the endpoint.
+        version: its number; None for the one that answered before the present one.
+        who: who decided it.
+        why: for the history.
+        at: when.
+
+    Raises:
+        EndpointError: there is no such version, or nothing to go back to.
+    """
+    number = state.previous if version is None else version
+    known = ", ".join(map(str, state.versions)) or "none yet"
+    if number is None:
+        raise EndpointError(f"There is nothing to go back to; versions: {known}.")
+    if number not in state.versions:
+        raise EndpointError(f"There is no version {number}; versions: {known}.")
+    if state.current is not None and state.current.number == number:
+        return []
+    return [{"type": "rolled_back", **replace(state.versions[number], who=who, why=why, at=at).to_dict()}]
+
+
 def decide_place(state: EndpointState, place: Place, *, at: str) -> list[Event]:
     """Returns the events that record where the endpoint is reached; none when that is known."""
     if state.place == place:
@@ -151,7 +176,8 @@ def decide_place(state: EndpointState, place: Place, *, at: str) -> list[Event]:
 def _promoted(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
     version = Version.from_dict(event)
     versions = {**state.versions, version.number: version}
-    return replace(state, versions=versions, current=version, generation=state.generation + 1)
+    previous = state.current.number if state.current else None
+    return replace(state, versions=versions, current=version, previous=previous, generation=state.generation + 1)
 
 
 def _placed(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
@@ -160,5 +186,6 @@ def _placed(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
 
 _MOVES: Mapping[str, Callable[[EndpointState, Mapping[str, Any]], EndpointState]] = {
     "promoted": _promoted,
+    "rolled_back": _promoted,
     "placed": _placed,
 }

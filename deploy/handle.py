@@ -40,6 +40,18 @@ class EndpointHandle:
         answer: dict[str, Any] = self._ask(self.actor.promote.remote(bundle_uri, given, who, why), timeout_seconds)
         return answer
 
+    def rollback(
+        self, version: int | None = None, *, who: str = "", why: str = "", timeout_seconds: float = 60.0
+    ) -> dict[str, Any]:
+        """Makes an earlier version answer again; see `EndpointActor.rollback`.
+
+        Raises:
+            BundleError: its bundle is gone or damaged.
+            EndpointError: there is no such version, or the endpoint does not answer in time.
+        """
+        answer: dict[str, Any] = self._ask(self.actor.rollback.remote(version, who, why), timeout_seconds)
+        return answer
+
     def status(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
         """Returns versions, the one that answers, the place and the replicas; see `EndpointActor.status`."""
         answer: dict[str, Any] = self._ask(self.actor.status.remote(), timeout_seconds)

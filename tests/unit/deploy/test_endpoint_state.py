@@ -2,7 +2,16 @@ import orjson
 import pytest
 
 from deploy.bundle import Lineage
-from deploy.endpoint import EndpointState, Offer, Place, Routing, decide_place, decide_promotion, replay
+from deploy.endpoint import (
+    EndpointState,
+    Offer,
+    Place,
+    Routing,
+    decide_place,
+    decide_promotion,
+    decide_rollback,
+    replay,
+)
 from deploy.following import JournalFollower
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import MemoryJournal, open_journal
@@ -23,6 +32,13 @@ class Endpoint:
 
     def promote(self, digest: str) -> int:
         events = decide_promotion(self.state, offer(digest), who="study digits", why="better", at="2026")
+        self.journal.append([orjson.loads(orjson.dumps(event)) for event in events])
+        for event in events:
+            self.state = self.state.apply(event)
+        return len(events)
+
+    def roll_back(self, version: int | None = None) -> int:
+        events = decide_rollback(self.state, version, who="somebody", why="worse", at="2026")
         self.journal.append([orjson.loads(orjson.dumps(event)) for event in events])
         for event in events:
             self.state = self.state.apply(event)
@@ -96,3 +112,29 @@ def test_a_follower_sees_each_promotion_without_a_claim(tmp_path, endpoint):
     journal.close()
     open_journal(tmp_path / "journal").close()  # a new epoch says nothing new
     assert follower.routing() == endpoint.state.routing
+
+
+def test_a_rollback_goes_to_the_version_before(endpoint):
+    for digest in "abc":
+        endpoint.promote(digest)
+    endpoint.roll_back()
+    assert endpoint.state.routing == Routing(4, 2, "file:///bundles/b")
+    assert endpoint.state.versions[2].why == "worse"
+    assert replay(endpoint.journal.read()) == endpoint.state
+
+
+def test_a_rollback_goes_to_any_earlier_version_and_back(endpoint):
+    for digest in "abc":
+        endpoint.promote(digest)
+    assert endpoint.roll_back(1) == 1
+    assert endpoint.roll_back(1) == 0
+    endpoint.roll_back()
+    assert endpoint.state.current is not None
+    assert endpoint.state.current.number == 3
+
+
+@pytest.mark.parametrize("version", [None, 7])
+def test_a_rollback_to_nothing_names_the_versions(endpoint, version):
+    endpoint.promote("a")
+    with pytest.raises(EndpointError, match="versions: 1"):
+        endpoint.roll_back(version)
