@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.bundle import Bundle, Lineage
-from deploy.endpoint import Offer, Place, Routing, decide_place, decide_promotion
+from deploy.endpoint import Event, Offer, Place, Routing, decide_place, decide_promotion, decide_rollback
 from deploy.ledger import Ledger
 from orchestrator.domain.errors import BundleError
 
@@ -64,10 +64,15 @@ class EndpointActor:
         offer = _check_bundle(bundle_uri, lineage)
         verified = time.perf_counter()
         with self._writing:
-            changed = ledger.record(decide_promotion(ledger.state, offer, who=who, why=why, at=_now()))
-            routing = ledger.state.routing
-            assert routing is not None, "a promotion leaves a version that answers"
-            replicas, errors = self._broadcast("swap", routing.to_dict())
+            events = decide_promotion(ledger.state, offer, who=who, why=why, at=_now())
+            return self._enforce(ledger, events, start, verified)
+
+    def _enforce(self, ledger: Ledger, events: list[Event], start: float, verified: float) -> dict[str, Any]:
+        """Records a decision and brings it to the replicas."""
+        changed = ledger.record(events)
+        routing = ledger.state.routing
+        assert routing is not None, "a decision leaves a version that answers"
+        replicas, errors = self._broadcast("swap", routing.to_dict())
         return {
             "version": routing.version,
             "generation": routing.generation,
@@ -86,11 +91,12 @@ class EndpointActor:
             BundleError: its bundle is gone or damaged; what answers now goes on answering.
         """
         start = time.perf_counter()
+        ledger = self._open()
         with self._writing:
-            events = decide_rollback(self._state, version, who=who, why=why, at=_now())
+            events = decide_rollback(ledger.state, version, who=who, why=why, at=_now())
             for event in events:
                 _check_bundle(event["uri"], event["lineage"])
-            return self._enforce(events, start, time.perf_counter())
+            return self._enforce(ledger, events, start, time.perf_counter())
 
     def place(self, host: str, port: int, prefix: str) -> None:
         """Records where the endpoint is reached."""

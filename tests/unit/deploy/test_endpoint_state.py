@@ -97,7 +97,7 @@ def test_place_is_recorded_when_it_changes():
 
 
 def test_an_event_of_a_newer_program_is_refused():
-    with pytest.raises(EndpointError, match="event 'shadowed'; known are promoted, placed"):
+    with pytest.raises(EndpointError, match="event 'shadowed'; known are promoted, rolled_back, placed"):
         replay([[{"type": "shadowed"}]])
 
 
