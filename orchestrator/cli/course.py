@@ -21,10 +21,11 @@ from orchestrator.cli.plain import PlainLines
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.summary import Ending, closing_block, read_summary, summary, write_summary
 from orchestrator.cli.traffic import Traffic
-from orchestrator.domain.errors import StorageError, StudyBusy
+from orchestrator.domain.errors import InvalidSpecification, StorageError, StudyBusy
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.session_file import SessionFile, session_path
-from orchestrator.study import Layout
+from orchestrator.study import Layout, read_study
+from orchestrator.study.keeper import IDENTITY
 from orchestrator.tuning.code import Code
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
@@ -49,6 +50,9 @@ class Course:
     """A study on its way through one command. For one thread."""
 
     def __init__(self, specification: StudySpecification, choices: Choices) -> None:
+        if specification.execution == "inline" and specification.serve is not None:
+            click.echo("execution: inline uses no Ray, so nothing is served", err=True)
+            specification = specification.with_changes(serve=None)
         self._specification = specification
         self._choices = choices
         self._storage = Path(specification.storage)
@@ -62,8 +66,10 @@ class Course:
         if self._choices.fresh or (self._choices.again and outcome is not None):
             self._begin_anew()
             outcome = None
-        if outcome is not None and (written := read_summary(self._layout)) is not None:
-            return self._show_again(written)
+        if outcome is not None:
+            self._require_same_study()
+            if (written := read_summary(self._layout)) is not None:
+                return self._show_again(written)
         with _view(self._specification, self._choices, self._traffic) as view, _termination():
             try:
                 return self._conclude(outcome or self._drive(view), view)
@@ -82,6 +88,20 @@ class Course:
             raise StorageError(f"storage {self._storage} cannot be used ({error.strerror}); give another") from error
         if not is_writable:
             raise StorageError(f"storage {self._storage} cannot be written; give another, or mend its permissions")
+
+    def _require_same_study(self) -> None:
+        """Raises where the file describes another study than the one that has ended under its name."""
+        asked, created = (
+            self._specification.to_dict(),
+            read_study(self._storage, self._specification.study).state.created,
+        )
+        assert created is not None
+        differing = [key for key in IDENTITY if created.specification.get(key) != asked.get(key)]
+        if differing:
+            raise InvalidSpecification(
+                f"study '{self._specification.study}' has ended with another {', '.join(differing)}; "
+                "give the new study another name, or begin it anew with --fresh"
+            )
 
     def _begin_anew(self) -> None:
         session = SessionFile.read(session_path(self._storage))

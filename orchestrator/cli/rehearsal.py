@@ -82,7 +82,8 @@ def _run(workshop: Workshop, found: Rehearsal, say: Say) -> Rehearsal:
         say(f"one step with {parameters(found.params)}")
         return _judge(workshop, found, run, stretch, say)
     except Exception as error:  # noqa: BLE001 - user code: what it raised is the result
-        failure = failure_of(error)
+        below = error.__traceback__.tb_next if error.__traceback__ else None  # this room's frame says nothing
+        failure = failure_of(error.with_traceback(below))
         return replace(found, problem=f"the first step failed: {failure.message}", traceback=failure.traceback)
     finally:
         if run is not None:

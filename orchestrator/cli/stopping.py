@@ -8,7 +8,7 @@ import click
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.printing import print_json
 from orchestrator.process_graph.session_file import SessionFile, session_path
-from orchestrator.study import Layout, Phase
+from orchestrator.study import Layout, Phase, read_study
 
 STOP_SECONDS = 60.0  # for the steps that run and the exports of what was found
 DRIVER_SECONDS = 30.0  # for a command to end its own session
@@ -43,12 +43,12 @@ def _stop(storage: Path, study: str, session: SessionFile | None, address: str |
         return None
     running.stop()
     deadline = time.monotonic() + STOP_SECONDS
-    while (now := running.status())["phase"] != Phase.ENDED and time.monotonic() < deadline:
+    while (state := read_study(storage, study).state).phase is not Phase.ENDED and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     driver = session.driver.find() if session is not None and session.driver is not None else None
     if driver is None:  # else the command that watches it measures, and releases the actors
         running.release()
-    return int(now["trials"])
+    return len(state.trials)
 
 
 @click.command()

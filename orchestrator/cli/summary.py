@@ -56,7 +56,8 @@ def summary(ending: Ending) -> dict[str, Any]:
         "promotions": status["promotions"],
         "requests": traffic.requests if traffic else 0,
         "failed_requests": traffic.failed if traffic else 0,
-        "seconds": round(ending.seconds, 3),
+        "seconds": round(ending.seconds, 3),  # of this command
+        "study_seconds": status["seconds"],  # over all of the study's lives
         "reason": status["reason"],
         "failed_trials": status["failed_trials"],
         "savings": ending.savings,
