@@ -1,8 +1,8 @@
 """An endpoint's state: the fold over the events of its journal. Pure; the endpoint actor acts on it.
 
 Events, plain JSON: `promoted` (a version answers from now on: who decided it, why, when), `rolled_back` (an earlier
-version answers again) and `placed` (where the endpoint is reached). A version is a bundle, by its digest; versions count
-from 1 and are never reused.
+version answers again) and `placed` (where the endpoint is reached). A version is a bundle, by its digest; versions
+count from 1 and are never reused.
 """
 
 from collections.abc import Callable, Iterable, Mapping
