@@ -9,7 +9,6 @@ from orchestrator.domain.space import Value
 from orchestrator.domain.trials import Decision, Failure
 from orchestrator.study import StudyKeeper
 
-ASKER = "ask"  # the caller, as a worker of the study
 ASKED = "asked"  # the failure of a trial that its caller reported as failed
 
 
@@ -26,14 +25,18 @@ class AskedTrial:
     _is_stopped: bool = False
 
     def report(self, step: int | None = None, **metrics: float) -> None:
-        """Reports metrics at a resource level; `should_stop` then says whether to go on."""
+        """Reports metrics at a resource level; `should_stop` then says whether to go on.
+
+        Raises:
+            InvalidInput: the step does not rise, or the objective's metric is missing.
+        """
         step = self._step + 1 if step is None else step
-        if step <= self._step:
-            raise InvalidSpecification(f"report takes whole steps that rise; given step {step} after {self._step}")
-        self._step = step
+        if isinstance(step, bool) or not isinstance(step, int) or step <= self._step:
+            raise InvalidSpecification(f"report takes whole steps that rise; given step {step!r} after {self._step}")
         if not self._is_stopped:
-            progress = Progress(self.number, self.attempt, ((step, metrics),))
+            progress = Progress(self.number, self.attempt, ((step, self._desk.checked(metrics)),))
             self._is_stopped = self._desk.say(self, progress) is not Decision.CONTINUE
+        self._step = step
 
     def should_stop(self) -> bool:
         """Returns whether the scheduler has stopped the trial; telling its result is not asked for any more."""
@@ -51,7 +54,9 @@ class Desk:
     def __init__(self, keeper: StudyKeeper) -> None:
         self.keeper = keeper
         self._open: dict[int, AskedTrial] = {}
+        self._name = keeper.name_worker("ask")  # the caller is a worker of the study
         keeper.all_workers_lost("its process ended")
+        keeper.reopen()
 
     def ask(self) -> AskedTrial:
         """Returns a new trial."""
@@ -83,13 +88,23 @@ class Desk:
 
     def _metrics(self, values: float | Mapping[str, float]) -> dict[str, float]:
         metric = self.keeper.study.specification.objective.metric
-        if not isinstance(values, Mapping):
-            return {metric: float(values)}
-        if metric not in values:
+        return self.checked(values if isinstance(values, Mapping) else {metric: values})
+
+    def checked(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Returns the metrics as numbers.
+
+        Raises:
+            InvalidSpecification: the objective's is not among them, or one is no number.
+        """
+        metric = self.keeper.study.specification.objective.metric
+        if metric not in metrics:
             raise InvalidSpecification(
-                f"tell needs the metric '{metric}'; given {sorted(values)}.{did_you_mean(metric, values)}"
+                f"the metric '{metric}' is needed; given {sorted(metrics)}.{did_you_mean(metric, metrics)}"
             )
-        return {name: float(value) for name, value in values.items()}
+        try:
+            return {name: float(value) for name, value in metrics.items()}
+        except (TypeError, ValueError):
+            raise InvalidSpecification(f"metrics are numbers; given {dict(metrics)}") from None
 
     def say(self, trial: AskedTrial, progress: Progress) -> Decision:
         """Tells the study of a trial and returns what it decided."""
@@ -101,4 +116,4 @@ class Desk:
     def _exchange(self, progress: tuple[Progress, ...], room: int) -> Answer:
         told = {p.trial for p in progress}
         still = tuple(Progress(t.number, t.attempt) for t in self._open.values() if t.number not in told)
-        return self.keeper.exchange(Message(ASKER, self.keeper.study.state.epoch, "", still + progress, (), room))
+        return self.keeper.exchange(Message(self._name, self.keeper.study.state.epoch, "", still + progress, (), room))

@@ -6,6 +6,7 @@ memory. `run` evaluates the objective, on Ray or in the process at hand; `ask` a
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Study:
         from orchestrator.api.driving import drive
         from orchestrator.api.failing import raise_if_failing
         from orchestrator.api.progress import line_for_people
-        from orchestrator.tuning.code import Code
+        from orchestrator.tuning.code import Code, check_end
 
         if self._objective is None or self.name is None:
             raise InvalidSpecification("run needs a name and an objective; a study without them is for ask and tell")
@@ -106,6 +107,7 @@ class Study:
         code = Code.named(self._objective) if isinstance(self._objective, str) else Code.of(self._objective)
         budget = type(self._specification.budget)(trials, timeout)
         specification = self._specification.with_changes(budget=budget, trainable=code.reference)
+        check_end(specification, code.resolve())
         inline = specification.execution == "inline"
         try:
             outcome = drive(specification, code, line_for_people(), address=address)
@@ -146,7 +148,9 @@ class Study:
         if self._desk is None:
             storage = None if self.name is None else Path(local_path(self._specification.storage))
             budget = type(self._specification.budget)(ENDLESS, None)
-            specification = self._specification.with_changes(budget=budget, serve=None)
+            # the caller sees what fails, and decides how long to go on
+            failures = replace(self._specification.failures, alike=ENDLESS)
+            specification = self._specification.with_changes(budget=budget, serve=None, failures=failures)
             self._desk = Desk(StudyKeeper.open(specification, time.time, storage=storage))
         return self._desk
 

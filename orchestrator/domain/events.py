@@ -181,7 +181,7 @@ class Ended(Event):
 
 @dataclass(frozen=True, slots=True)
 class Reopened(Event):
-    """A study that had ended goes on, within this budget."""
+    """The study goes on within this budget: it had ended, or was given another one."""
 
     trials: int | None
     seconds: float | None

@@ -1,8 +1,8 @@
 """The one door between workers and the study: what a worker says, and what it is told.
 
-Plain data with a protocol version on the wire (`to_dict`, `from_dict`), frozen values inside. A message may come
-twice: reports are known by their step, and an order that got lost is given again to a worker which does not mention
-its trial.
+Plain data with a protocol version on the wire (`to_dict`, `from_dict`; fit for JSON), frozen values inside. A message
+may come twice: reports are known by their step, and an order that got lost is given again to a worker which does not
+mention its trial or its bundle.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What became of an order to export."""
+    """What became of an order to export; with neither address nor error it is still being made."""
 
     bundle: str
     uri: str = ""
@@ -48,6 +48,7 @@ class Message:
     progress: tuple[Progress, ...] = ()
     exports: tuple[ExportResult, ...] = ()
     room: int = 0
+    leaving: bool = False  # it ends after the answer, and takes nothing more; what it still holds goes back
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for the wire."""
@@ -59,6 +60,7 @@ class Message:
             "progress": [_progress_to_tuple(progress) for progress in self.progress],
             "exports": [(result.bundle, result.uri, result.error) for result in self.exports],
             "room": self.room,
+            "leaving": self.leaving,
         }
 
     @classmethod
@@ -76,6 +78,7 @@ class Message:
             tuple(_progress_from_tuple(item) for item in given["progress"]),
             tuple(ExportResult(*item) for item in given["exports"]),
             given["room"],
+            given["leaving"],
         )
 
 
@@ -157,7 +160,7 @@ class Answer:
         return {
             "protocol": PROTOCOL,
             "epoch": self.epoch,
-            "verdicts": {trial: (str(v.decision), v.until) for trial, v in self.verdicts.items()},
+            "verdicts": [(trial, str(v.decision), v.until) for trial, v in self.verdicts.items()],
             "runs": [
                 (r.trial, r.attempt, dict(r.params), r.seed, r.until, _ref(r.checkpoint), r.reported) for r in self.runs
             ],
@@ -180,7 +183,7 @@ class Answer:
         _check_protocol(given)
         return cls(
             given["epoch"],
-            {trial: Verdict(Decision(decision), until) for trial, (decision, until) in given["verdicts"].items()},
+            {trial: Verdict(Decision(decision), until) for trial, decision, until in given["verdicts"]},
             tuple(
                 Run(t, a, p, s, u, CheckpointRef.from_dict(c) if c else None, r)
                 for t, a, p, s, u, c, r in given["runs"]

@@ -4,13 +4,14 @@
 journal without becoming its writer, and needs neither the search engine nor Ray.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.domain.clock import Clock
-from orchestrator.domain.errors import InvalidSpecification, JournalDamaged
+from orchestrator.domain.errors import InvalidSpecification, InvalidTransition, JournalDamaged
 from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_record, to_record
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.domain.space import Configuration
@@ -28,13 +29,20 @@ IDENTITY = ("trainable", "space", "objective", "data", "scheduler", "search", "s
 
 
 class StudyKeeper:
-    """A study and the journal that holds it. The one writer of both; may be called from several threads."""
+    """A study and the journal that holds it. The one writer of both; may be called from several threads.
+
+    Where the journal could not be written (a full disk), the call raises and nobody hears of what was decided; the
+    next call writes it first, so that the journal never misses an event.
+    """
 
     def __init__(self, study: Study, journal: LocalJournal | MemoryJournal, clock: Clock) -> None:
         self.study = study
         self.journal = journal
         self._clock = clock
         self._lock = threading.RLock()
+        self._unwritten: list[Event] = []
+        self._is_deciding = False
+        self._names = itertools.count(1)
 
     @classmethod
     def open(
@@ -64,11 +72,15 @@ class StudyKeeper:
             journal.close()
             raise
         keeper = cls(study, journal, clock)
-        if study.state.created is None:
-            keeper._do(
-                lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
-            )
-        keeper._do(lambda now: study.open(now, epoch=journal.epoch, writer=journal.writer, address=address))
+        try:
+            if study.state.created is None:
+                keeper._do(
+                    lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
+                )
+            keeper._do(lambda now: study.open(now, epoch=journal.epoch, writer=journal.writer, address=address))
+        except Exception:
+            journal.close()
+            raise
         return keeper
 
     @staticmethod
@@ -77,7 +89,13 @@ class StudyKeeper:
         if created is None:
             return
         asked = specification.to_dict()
-        differing = [key for key in IDENTITY if created.specification.get(key) != asked.get(key)]
+        differing = [
+            key
+            for key in IDENTITY
+            if created.specification.get(key) != asked.get(key)
+            # a study whose caller evaluates the trials has no code of its own
+            and not (key == "trainable" and not (created.specification.get(key) and asked.get(key)))
+        ]
         if differing:
             raise InvalidSpecification(
                 f"study '{specification.study}' exists with another {', '.join(differing)}; "
@@ -92,8 +110,10 @@ class StudyKeeper:
     def exchange(self, message: Message) -> Answer:
         """Answers a worker once what the answer rests on is in the journal."""
         with self._lock:
+            self._is_deciding = True
             events, answer = self.study.exchange(message, self._clock())
             self._write(events)
+            self._is_deciding = False
             return answer
 
     def exchange_wire(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +161,15 @@ class StudyKeeper:
         """Records that a bundle was refused."""
         self._do(lambda now: self.study.rejected(bundle, reason, now))
 
+    def name_worker(self, kind: str) -> str:
+        """Returns a name that no worker had before: one that was given up is refused for ever."""
+        return f"{kind}-{self.study.state.epoch}.{next(self._names)}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the journal holds all that was decided; not so where an interrupt or an error came between."""
+        return not self._is_deciding and not self._unwritten
+
     def now(self) -> float:
         """Returns the clock's time."""
         return self._clock()
@@ -152,12 +181,16 @@ class StudyKeeper:
 
     def _do(self, decide: Callable[[float], Sequence[Event]]) -> None:
         with self._lock:
+            self._is_deciding = True
             self._write(decide(self._clock()))
+            self._is_deciding = False
 
     def _write(self, events: Sequence[Event]) -> None:
-        if events:
-            durable = any(type(event) in STORAGE_CLASS for event in events)
-            self.journal.append([to_record(event) for event in events], durable=durable)
+        self._unwritten += events
+        if self._unwritten:
+            durable = any(type(event) in STORAGE_CLASS for event in self._unwritten)
+            self.journal.append([to_record(event) for event in self._unwritten], durable=durable)
+            self._unwritten = []
 
 
 def new_study(specification: StudySpecification) -> Study:
@@ -176,7 +209,7 @@ def replay(study: Study, batches: Any) -> None:
         for record in batch:
             try:
                 study.state.apply(from_record(record))
-            except (LookupError, AssertionError, TypeError) as error:
+            except (LookupError, AssertionError, TypeError, InvalidTransition) as error:
                 raise JournalDamaged(
                     f"batch {number} of study '{study.specification.study}' holds an event "
                     f"'{record.get('type')}' that cannot follow those before it ({error!r})"

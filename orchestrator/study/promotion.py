@@ -8,11 +8,8 @@ default configuration is exported as well, as a *reference* that is measured bes
 from dataclasses import dataclass
 
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.study.state import BundleState, Phase, StudyState
+from orchestrator.study.state import CHALLENGER, REFERENCE, BundleState, Phase, StudyState
 from orchestrator.study.trial import Trial
-
-CHALLENGER = "challenger"
-REFERENCE = "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +33,22 @@ def next_export(state: StudyState) -> Candidate | None:
 
 
 def _challenger(state: StudyState) -> Candidate | None:
-    best = state.best
-    if best is None or not _beats_champion(state, best):
+    """Returns the best that was not tried yet; behind one that does not beat the champion nobody does."""
+    if not state.ranking:
         return None
-    if best.best_checkpoint is not None and not _was_tried(state, best, CHALLENGER):
-        return _candidate(best, best.best_checkpoint, CHALLENGER)
-    return _next_best(state)
-
-
-def _next_best(state: StudyState) -> Candidate | None:
-    """Returns the best untried one; needed only where the very best was rejected or has no checkpoint."""
-    objective = state.specification.objective
-    able = [
-        trial
-        for trial in state.trials
-        if trial.best_checkpoint and _beats_champion(state, trial) and not _was_tried(state, trial, CHALLENGER)
-    ]
-    if not able:
+    best = state.trials[state.ranking[0][1]]
+    if not _beats_champion(state, best):
         return None
-    best = min(able, key=lambda trial: (objective.loss(trial.value or 0.0), trial.number))
     assert best.best_checkpoint is not None
     return _candidate(best, best.best_checkpoint, CHALLENGER)
 
 
 def _reference(state: StudyState) -> Candidate | None:
     default = next((trial for trial in state.trials[:1] if trial.origin == "default"), None)
-    if default is None or default.best_checkpoint is None or _was_tried(state, default, REFERENCE):
+    if default is None or default.best_checkpoint is None:
         return None
-    return _candidate(default, default.best_checkpoint, REFERENCE)
+    candidate = _candidate(default, default.best_checkpoint, REFERENCE)
+    return None if candidate.bundle in state.bundles else candidate
 
 
 def _candidate(trial: Trial, checkpoint: CheckpointRef, purpose: str) -> Candidate:
@@ -83,10 +68,6 @@ def _beats_champion(state: StudyState, trial: Trial) -> bool:
     if state.champion is None:
         return objective.is_better(trial.value, state.baseline)
     return objective.is_better(trial.value, state.champion.value, serve.margin)
-
-
-def _was_tried(state: StudyState, trial: Trial, purpose: str) -> bool:
-    return bundle_name(trial.number, trial.value_step, purpose) in state.bundles
 
 
 def awaiting_promotion(state: StudyState) -> str | None:

@@ -4,6 +4,7 @@
 suggester and the scheduler are part of the state: they are told everything here, in the order of the events.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,7 +33,7 @@ from orchestrator.domain.events import (
     Suggested,
 )
 from orchestrator.domain.specification import Budget, StudySpecification
-from orchestrator.domain.trials import Decision, TrialState
+from orchestrator.domain.trials import CheckpointRef, Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
 from orchestrator.study.transitions import next_state
@@ -45,6 +46,11 @@ class Phase(StrEnum):
     RUNNING = "running"
     ENDING = "ending"
     ENDED = "ended"
+
+
+CHALLENGER = "challenger"
+REFERENCE = "reference"
+"""What a bundle is made for: to be promoted, or to be measured beside the champion."""
 
 
 class BundleState(StrEnum):
@@ -62,7 +68,7 @@ class BundleRecord:
 
     bundle: str
     trial: int
-    step: int
+    checkpoint: CheckpointRef
     value: float | None
     purpose: str
     worker: str
@@ -71,6 +77,11 @@ class BundleRecord:
     version: str = ""
     reason: str = ""
     at: float = 0.0
+
+    @property
+    def step(self) -> int:
+        """The step of its checkpoint."""
+        return self.checkpoint.step
 
 
 class StudyState:
@@ -89,16 +100,21 @@ class StudyState:
         self.trials: list[Trial] = []
         self.counts = dict.fromkeys(TrialState, 0)
         self.requeued: list[int] = []  # interrupted or to be retried; they go first
+        self.waiting: list[int] = []  # suggested and never begun
         self.held: dict[str, set[int]] = {}  # worker -> trials that it runs
         self.best: Trial | None = None
         self.baseline: float | None = None
         self.data_sha256 = ""
         self.bundles: dict[str, BundleRecord] = {}
+        self.lost_exports: dict[str, int] = {}  # bundle -> how often its worker died over it
         self.champion: BundleRecord | None = None
+        self.ranking: list[tuple[float, int]] = []  # (loss, trial) whose best checkpoint nobody exported, best first
         self.promotions = 0
         self.successes = 0  # trials with at least one value
         self.failures: dict[str, list[int]] = {}  # signature -> trials
-        self._opened_at = 0.0
+        self.opened_at: float | None = None  # when this life began
+        self._ranked: dict[int, tuple[float, int]] = {}  # trial -> its entry in the ranking
+        self._open_bundle: BundleRecord | None = None
         self._last_at = 0.0
         self._earlier_seconds = 0.0
 
@@ -113,17 +129,14 @@ class StudyState:
 
     def seconds_used(self, now: float | None = None) -> float:
         """Returns how long the study has run, over all its lives; up to the last event, or up to `now`."""
-        if not self._opened_at:
+        if self.opened_at is None:
             return 0.0
         until = self._last_at if now is None or self.phase is Phase.ENDED else max(now, self._last_at)
-        return self._earlier_seconds + max(0.0, until - self._opened_at)
+        return self._earlier_seconds + max(0.0, until - self.opened_at)
 
     def open_bundle(self) -> BundleRecord | None:
         """Returns the one bundle that is neither promoted nor rejected yet."""
-        for record in reversed(self.bundles.values()):
-            if record.state in (BundleState.EXPORTING, BundleState.EXPORTED):
-                return record
-        return None
+        return self._open_bundle
 
     def _move(self, trial: Trial, happened: str) -> None:
         state = next_state(trial.state, happened, trial.number)
@@ -137,12 +150,16 @@ class StudyState:
 
     def _created(self, event: Created) -> None:
         self.created = event
+        # budgets may change between lives: what counts is what the journal says last
+        self._set_budget(Budget.from_dict(event.specification["budget"]))
 
     def _opened(self, event: Opened) -> None:
-        if self._opened_at:
-            self._earlier_seconds = self.seconds_used()
+        self._earlier_seconds = self.seconds_used()
         self.epoch, self.address = event.epoch, event.address
-        self._opened_at = self._last_at = event.at
+        self.opened_at = self._last_at = event.at
+
+    def _set_budget(self, budget: Budget) -> None:
+        self.specification = self.specification.with_changes(budget=budget)
 
     def _baseline(self, event: BaselineMeasured) -> None:
         self.baseline, self.data_sha256 = event.value, event.data_sha256
@@ -151,6 +168,7 @@ class StudyState:
         assert event.trial == len(self.trials), "trials are numbered in the order of their suggestion"
         self.trials.append(Trial(event.trial, event.params, event.origin, event.at))
         self.counts[TrialState.WAITING] += 1
+        self.waiting.append(event.trial)
         self.suggester.started(event.trial, event.params)
 
     def _started(self, event: Started) -> None:
@@ -159,6 +177,8 @@ class StudyState:
         self._move(trial, "started")
         if trial.number in self.requeued:
             self.requeued.remove(trial.number)
+        elif trial.number in self.waiting:
+            self.waiting.remove(trial.number)
         elif was_paused:
             self.scheduler.resumed(trial.number)
         if was_paused:
@@ -170,11 +190,12 @@ class StudyState:
     def _reported(self, event: Reported) -> None:
         trial = self.trials[event.trial]
         self._move(trial, "reported")
+        was_below = trial.last_step < trial.until
         trial.reports.extend(event.reports)
         trial.heard_at = event.at
-        if trial.last_step == trial.until:
+        if was_below and trial.last_step >= trial.until:  # a function may report every tenth step only
             self._observe(trial)
-            self.scheduler.recorded(trial.number, trial.last_step, self._loss(trial))
+            self.scheduler.recorded(trial.number, trial.until, self._loss(trial))
 
     def _checkpointed(self, event: Checkpointed) -> None:
         trial = self.trials[event.trial]
@@ -189,7 +210,7 @@ class StudyState:
             if event.decision is Decision.PAUSE:
                 self.requeued.append(trial.number)
         else:
-            self.scheduler.decided(trial.number, event.step, event.decision)
+            self.scheduler.decided(trial.number, trial.until, event.decision)
             trial.until = self.scheduler.milestone(trial.number, event.step)
         if event.decision is not Decision.CONTINUE:
             self.suggester.ended(trial.number, failed=False)
@@ -199,8 +220,7 @@ class StudyState:
     def _finished(self, event: Finished) -> None:
         trial = self.trials[event.trial]
         self._move(trial, "finished")
-        if trial.last_step and trial.last_step != trial.until:
-            self._observe(trial)
+        self._observe(trial)
         self._value_of(trial)
         self.suggester.ended(trial.number, failed=False)
         self._over(trial, event.at)
@@ -223,31 +243,43 @@ class StudyState:
         self.requeued.append(trial.number)
 
     def _exporting(self, event: Exporting) -> None:
+        assert self._open_bundle is None, "one bundle at a time"
         trial = self.trials[event.trial]
-        self.bundles[event.bundle] = BundleRecord(
-            event.bundle, event.trial, event.step, trial.value, event.purpose, event.worker, at=event.at
+        checkpoint = trial.best_checkpoint
+        assert checkpoint is not None, "there is nothing to export"
+        self.bundles[event.bundle] = self._open_bundle = BundleRecord(
+            event.bundle, event.trial, checkpoint, trial.value, event.purpose, event.worker, at=event.at
         )
+        if event.purpose == CHALLENGER:
+            self._unrank(trial)
 
     def _exported(self, event: Exported) -> None:
         record = self.bundles[event.bundle]
         record.state, record.uri = BundleState.EXPORTED, event.uri
 
     def _export_failed(self, event: ExportFailed) -> None:
-        if event.lost:
-            del self.bundles[event.bundle]
-        else:
-            self.bundles[event.bundle].state = BundleState.REJECTED
-            self.bundles[event.bundle].reason = event.message
+        record = self.bundles[event.bundle]
+        self._open_bundle = None
+        if not event.lost:
+            record.state, record.reason = BundleState.REJECTED, event.message
+            return
+        del self.bundles[event.bundle]
+        self.lost_exports[event.bundle] = self.lost_exports.get(event.bundle, 0) + 1
+        trial = self.trials[record.trial]
+        if record.purpose == CHALLENGER and trial.value_step == record.step:
+            self._rank(trial)
 
     def _promoted(self, event: Promoted) -> None:
         record = self.bundles[event.bundle]
         record.state, record.version, record.at = BundleState.PROMOTED, event.version, event.at
         self.champion = record
         self.promotions += 1
+        self._open_bundle = None
 
     def _rejected(self, event: Rejected) -> None:
-        self.bundles[event.bundle].state = BundleState.REJECTED
-        self.bundles[event.bundle].reason = event.reason
+        record = self.bundles[event.bundle]
+        record.state, record.reason = BundleState.REJECTED, event.reason
+        self._open_bundle = None
 
     def _ending(self, event: Ending) -> None:
         self.phase, self.reason, self.ending_at = Phase.ENDING, event.reason, event.at
@@ -256,25 +288,42 @@ class StudyState:
         self.phase = Phase.ENDED
 
     def _reopened(self, event: Reopened) -> None:
+        if self.phase is Phase.ENDED:  # the time between the end and now is nobody's
+            self._earlier_seconds, self.opened_at = self.seconds_used(), event.at
         self.phase, self.reason, self.ending_at = Phase.RUNNING, "", None
-        budget = Budget(event.trials, event.seconds)
-        self.specification = self.specification.with_changes(budget=budget)
+        self._set_budget(Budget(event.trials, event.seconds))
 
     def _loss(self, trial: Trial) -> float:
         objective = self.specification.objective
         return objective.loss(trial.last_metrics.get(objective.metric, float("nan")))
 
     def _observe(self, trial: Trial) -> None:
-        self.suggester.observed(trial.number, trial.last_step, self._loss(trial))
+        """Tells the suggester what the trial is worth now; each level once."""
+        if trial.last_step > trial.observed_step:
+            trial.observed_step = trial.last_step
+            self.suggester.observed(trial.number, trial.last_step, self._loss(trial))
 
     def _value_of(self, trial: Trial) -> None:
-        had_none = trial.value is None
+        before = trial.value
         trial.judge(self.specification.objective)
-        if trial.value is None:
+        if trial.value is None or trial.value == before:
             return
-        self.successes += had_none
+        self.successes += before is None
+        self._rank(trial)
         if self.specification.objective.is_better(trial.value, self.best.value if self.best else None):
             self.best = trial
+
+    def _rank(self, trial: Trial) -> None:
+        self._unrank(trial)
+        if trial.best_checkpoint is not None and trial.value is not None:
+            entry = (self.specification.objective.loss(trial.value), trial.number)
+            self._ranked[trial.number] = entry
+            insort(self.ranking, entry)
+
+    def _unrank(self, trial: Trial) -> None:
+        entry = self._ranked.pop(trial.number, None)
+        if entry is not None:
+            del self.ranking[bisect_left(self.ranking, entry)]
 
     def _over(self, trial: Trial, at: float) -> None:
         trial.ended_at = at

@@ -20,6 +20,7 @@ class Trial:
     worker: str = ""  # the last one that was told to run it
     reports: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     until: int = 0  # the milestone at which it is judged next
+    observed_step: int = 0  # the last step that the search engine knows
     checkpoint: CheckpointRef | None = None  # the latest
     best_checkpoint: CheckpointRef | None = None  # the one at `value_step`
     value: float | None = None  # the best value at a step where it was judged, or at its end

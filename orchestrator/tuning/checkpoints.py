@@ -33,16 +33,17 @@ class CheckpointStore:
                 return CheckpointRef(step, str(target), *_digest(target, flush=False))
             beside.mkdir(parents=True)
             if not write(beside):
-                shutil.rmtree(beside)
                 return None
             digest = _digest(beside, flush=True)
-            beside.rename(target)
+            if not _moved(beside, target):
+                digest = _digest(target, flush=False)
         except OSError as error:
-            shutil.rmtree(beside, ignore_errors=True)
             raise StorageError(
                 f"checkpoint of trial {trial} cannot be written to {target}: {error.strerror or error}; "
                 "free some space or choose another storage"
             ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
         return CheckpointRef(step, str(target), *digest)
 
     def fetch(self, ref: CheckpointRef) -> Path:
@@ -57,6 +58,17 @@ class CheckpointStore:
         if _digest(directory, flush=False)[0] != ref.sha256:
             raise StorageError(f"checkpoint {directory} is not what was published: its hash differs")
         return directory
+
+
+def _moved(beside: Path, target: Path) -> bool:
+    """Publishes a checkpoint; returns False where a worker whose time was over has just published the same one."""
+    try:
+        beside.rename(target)
+    except OSError:
+        if target.is_dir():
+            return False
+        raise
+    return True
 
 
 def _digest(directory: Path, *, flush: bool) -> tuple[str, int]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.domain.errors import InvalidTrainable
+from orchestrator.domain.errors import InvalidSpecification, InvalidTrainable
+from orchestrator.domain.specification import UNBOUNDED, StudySpecification
+from trainables.contract import resource_of
 from trainables.resolve import Resolved, resolve, resolve_object
 
 
@@ -88,3 +90,15 @@ def absolute(reference: str) -> str:
 def trial_defaults(resolved: Resolved) -> dict[str, Any] | None:
     """Returns the configuration of somebody who does not tune; None for a function, which has none."""
     return dict(getattr(resolved.target, "defaults", {})) if resolved.kind == "trainable" else None
+
+
+def check_end(specification: StudySpecification, resolved: Resolved) -> None:
+    """Raises InvalidSpecification where a trial would never end: a class is stepped for as long as it is told to."""
+    if resolved.kind == "function" or specification.scheduler.max != UNBOUNDED:
+        return
+    assert isinstance(resolved.target, type)
+    if resource_of(resolved.target) != "fit":
+        raise InvalidSpecification(
+            f"scheduler: '{resolved.reference}' is trained step by step and has no end of its own; "
+            "give its steps an end, such as scheduler: {kind: asha, max: 27} or {kind: none, max: 27}"
+        )

@@ -56,7 +56,10 @@ class TrialHandle:
         """
         step = self.last_step + 1 if step is None else step
         if isinstance(step, bool) or not isinstance(step, int) or step <= self.last_step:
-            raise ValueError(f"report takes whole steps that rise; given step {step!r} after {self.last_step}")
+            raise ValueError(
+                f"report takes whole steps that rise; given step {step!r} after {self.last_step} "
+                "(a trial that goes on from its checkpoint begins after trial.last_step)"
+            )
         self._reports.append((step, {name: _number(name, value) for name, value in metrics.items()}))
         self.last_step = step
         if checkpoint is not None:
@@ -124,9 +127,14 @@ class TrialHandle:
         """Returns what the function returned, or raises what it raised."""
         return self._baton.result()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the last report came with a checkpoint."""
+        return self._kept is not None and self._kept[0] == self.last_step
+
     def save(self, directory: Path) -> bool:
         """Writes the checkpoint of the last step into `directory`; returns whether there was one."""
-        if self._kept is None or self._kept[0] != self.last_step:
+        if self._kept is None or not self.has_checkpoint:
             return False
         checkpoint = self._kept[1]
         if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir():

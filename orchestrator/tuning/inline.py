@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator.study import Phase, StudyKeeper
-from orchestrator.tuning.worker import Worker
+from orchestrator.tuning.worker import FencedError, OutOfMemoryError, Worker
 from orchestrator.tuning.workshop import Workshop
 
-WORKER = "inline"
 TICK_SECONDS = 0.25
 
 
@@ -16,8 +16,14 @@ def run_inline(keeper: StudyKeeper, workshop: Workshop, watch: Callable[[], None
 
     An interrupt (Ctrl-C) leaves a study that can be resumed: what ran goes on from its last checkpoint.
     """
-    worker = Worker(WORKER, keeper.exchange, workshop)
     keeper.all_workers_lost("its process ended")
+    while keeper.study.state.phase is not Phase.ENDED:
+        # elsewhere a process ends after a timeout or without memory; this one can only begin again
+        with suppress(FencedError, OutOfMemoryError):
+            _work(keeper, Worker(keeper.name_worker("inline"), keeper.exchange, workshop), watch)
+
+
+def _work(keeper: StudyKeeper, worker: Worker, watch: Callable[[], None]) -> None:
     ticked = 0.0
     try:
         while keeper.study.state.phase is not Phase.ENDED:
@@ -29,7 +35,8 @@ def run_inline(keeper: StudyKeeper, workshop: Workshop, watch: Callable[[], None
             if answer.wait_seconds and not worker.holds:
                 time.sleep(answer.wait_seconds)
     except KeyboardInterrupt:
-        keeper.all_workers_lost("interrupted")
+        if keeper.is_settled:  # else whoever resumes takes back what ran
+            keeper.all_workers_lost("interrupted")
         raise
     finally:
         worker.drop()

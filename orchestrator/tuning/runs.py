@@ -55,9 +55,9 @@ class StepRun:
         """See `ActiveRun`."""
         reports: list[tuple[int, Mapping[str, float]]] = []
         while self.step < until:
-            metrics = self.trainable.step()
+            metrics = _metrics("step", self.trainable.step())
             self.step += 1
-            reports.append((self.step, {name: float(value) for name, value in metrics.items()}))
+            reports.append((self.step, metrics))
             if self._is_one_step:
                 return Stretch(reports, done=True)
             if is_over():
@@ -113,14 +113,12 @@ class FunctionRun:
         """Returns the metrics that the function returned: a mapping, or one number under the objective's name."""
         if returned is None:
             return None
-        if isinstance(returned, Mapping):
-            return {str(name): float(value) for name, value in returned.items()}
-        return {RETURNED: float(returned)}
+        return _metrics("an objective", returned if isinstance(returned, Mapping) else {RETURNED: returned})
 
     @property
     def can_save(self) -> bool:
-        """Whether there may be a checkpoint to write."""
-        return True
+        """Whether the function gave a checkpoint with its last report."""
+        return self._handle.has_checkpoint
 
     def save(self, directory: Path) -> bool:
         """See `ActiveRun`."""
@@ -129,6 +127,14 @@ class FunctionRun:
     def close(self, decision: Decision) -> None:
         """See `ActiveRun`."""
         self._handle.dismiss(decision)
+
+
+def _metrics(whose: str, given: Any) -> dict[str, float]:
+    try:
+        return {str(name): float(value) for name, value in given.items()}
+    except (AttributeError, TypeError, ValueError):
+        given = given.get(RETURNED, given) if isinstance(given, Mapping) else given
+        raise TypeError(f"{whose} returns numbers by the names of their metrics; given {given!r}") from None
 
 
 RETURNED = ""

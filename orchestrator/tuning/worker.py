@@ -5,16 +5,15 @@ workers in Tune slots are this class.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.domain.events import Reports
 from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress, Run
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure
 from orchestrator.tuning.failures import failure_of
-from orchestrator.tuning.runs import RETURNED, ActiveRun
-from orchestrator.tuning.tidiness import tidy_process
+from orchestrator.tuning.runs import RETURNED, ActiveRun, Stretch
+from orchestrator.tuning.tidiness import Surroundings
 from orchestrator.tuning.workshop import Workshop
 
 FLUSH_SECONDS = 1.0  # a trial between two milestones is heard of at least this often, if its steps allow it
@@ -38,10 +37,10 @@ class _Held:
 
     order: Run
     until: int
+    surroundings: Surroundings
+    saved_at: float
     run: ActiveRun | None = None  # None: not opened yet, or it failed
-    reports: list[tuple[int, Reports]] = field(default_factory=list)
     progress: Progress | None = None  # ready to be told
-    saved_at: float = 0.0
 
 
 class Pace(Protocol):
@@ -78,19 +77,20 @@ class Worker:
 
         Raises:
             FencedError: the study gave this worker up.
-            OutOfMemoryError: told to the study already; the process should end.
+            OutOfMemoryError: told to the study already, which took everything back; the process should end.
         """
-        answer = self._port(self._message())
+        message = self._message()
+        answer = self._port(message)
         self._epoch, self._batch = answer.epoch, answer.batch
+        if message.leaving:
+            self.drop()
+            raise OutOfMemoryError(f"worker {self.name} ran out of memory")
         if answer.fenced:
             self.drop()
             raise FencedError(f"worker {self.name} was given up by the study")
-        ran_out = any(h.progress is not None and _is_memory(h.progress.failure) for h in self._held.values())
         self._take_verdicts(answer)
-        if ran_out:
-            raise OutOfMemoryError(f"worker {self.name} ran out of memory")
         for order in answer.runs:
-            self._held[order.trial] = _Held(order, order.until, saved_at=self._pace())
+            self._held[order.trial] = _Held(order, order.until, Surroundings(order.seed), self._pace())
         self._exports = [self._workshop.export(order) for order in answer.exports]
         self._work()
         return answer
@@ -98,15 +98,15 @@ class Worker:
     def drop(self) -> None:
         """Lets go of everything, without a word."""
         for held in self._held.values():
-            if held.run is not None:
-                held.run.close(Decision.STOP)
+            _leave(held)
         self._held.clear()
 
     def _message(self) -> Message:
         progress = tuple(
             held.progress or Progress(held.order.trial, held.order.attempt) for held in self._held.values()
         )
-        return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room)
+        ran_out = any(_is_memory(word.failure) for word in progress)
+        return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room, ran_out)
 
     def _take_verdicts(self, answer: Answer) -> None:
         for number, verdict in answer.verdicts.items():
@@ -124,30 +124,40 @@ class Worker:
         began, worked = self._pace(), 0
         for held in self._held.values():
             if held.progress is None:
-                with tidy_process(held.order.seed):
-                    held.progress = self._stretch(held)
+                held.progress = self._progress(held)
                 worked += 1
         if worked:
             is_short = (self._pace() - began) / worked < SHORT_SECONDS
             self._room = min(self._batch, self._room * 2) if is_short else 1
 
+    def _progress(self, held: _Held) -> Progress:
+        order = held.order
+        try:
+            # the user's modules are imported before anything is put back afterwards: what they set is for all trials
+            self._workshop.prepare()
+            with held.surroundings:
+                return self._stretch(held)
+        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
+            _leave(held)
+            return Progress(order.trial, order.attempt, failure=failure_of(error))
+
     def _stretch(self, held: _Held) -> Progress:
         order = held.order
         deadline = self._pace() + FLUSH_SECONDS
-        try:
-            if held.run is None:
-                held.run = self._workshop.open(order)
-            stretch = held.run.advance(held.until, lambda: self._pace() >= deadline)
-            reports = [(step, self._named(metrics)) for step, metrics in stretch.reports]
-            due = stretch.done or held.run.step >= held.until or self._pace() - held.saved_at > CHECKPOINT_SECONDS
-            checkpoint = self._save(held) if due and held.run.step > 0 else None
-        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
-            held.run = None
-            return Progress(order.trial, order.attempt, failure=failure_of(error))
-        return Progress(order.trial, order.attempt, tuple(reports), checkpoint, stretch.done)
+        if held.run is None:
+            held.run = self._workshop.open(order)
+        stretch = held.run.advance(held.until, lambda: self._pace() >= deadline)
+        reports = tuple((step, self._named(metrics)) for step, metrics in stretch.reports)
+        checkpoint = self._save(held) if self._is_save_due(held, stretch) else None
+        return Progress(order.trial, order.attempt, reports, checkpoint, stretch.done)
 
-    def _named(self, metrics: object) -> dict[str, float]:
-        assert isinstance(metrics, dict)
+    def _is_save_due(self, held: _Held, stretch: Stretch) -> bool:
+        assert held.run is not None
+        if held.run.step == 0:
+            return False
+        return stretch.done or held.run.step >= held.until or self._pace() - held.saved_at > CHECKPOINT_SECONDS
+
+    def _named(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         if RETURNED in metrics:
             return {self._workshop.specification.objective.metric: metrics[RETURNED]}
         return metrics
@@ -158,6 +168,13 @@ class Worker:
         if not held.run.can_save:
             return None
         return self._workshop.checkpoints.publish(held.order.trial, held.run.step, held.run.save)
+
+
+def _leave(held: _Held) -> None:
+    """Lets go of a trial that is not finished; a function leaves at its next report."""
+    run, held.run = held.run, None
+    if run is not None:
+        run.close(Decision.PAUSE)
 
 
 def _is_memory(failure: Failure | None) -> bool:

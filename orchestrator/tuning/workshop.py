@@ -14,7 +14,7 @@ from orchestrator.domain.exchange import Export, ExportResult, Run
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import Layout
 from orchestrator.tuning.checkpoints import CheckpointStore
-from orchestrator.tuning.code import Code
+from orchestrator.tuning.code import Code, check_end
 from orchestrator.tuning.failures import failure_of
 from orchestrator.tuning.runs import ActiveRun, FunctionRun, StepRun
 from trainables.contract import Context, Trainable, resource_of
@@ -46,6 +46,19 @@ class Workshop:
     def checkpoints(self) -> CheckpointStore:
         """The study's checkpoints."""
         return CheckpointStore(self.layout.checkpoints)
+
+    def prepare(self) -> None:
+        """Imports the user's code, once.
+
+        Raises:
+            InvalidTrainable: see `Code.resolve`; also where its trials would never end.
+        """
+        _ = self._checked
+
+    @cached_property
+    def _checked(self) -> Resolved:
+        check_end(self.specification, self.resolved)
+        return self.resolved
 
     def context(self, seed: int) -> Context:
         """Returns what a trial may know."""
