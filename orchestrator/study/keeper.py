@@ -8,7 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 from orchestrator.domain.clock import Clock
 from orchestrator.domain.errors import InvalidSpecification, InvalidTransition, JournalDamaged
@@ -16,13 +16,24 @@ from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_recor
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.domain.space import Configuration
 from orchestrator.domain.specification import StudySpecification
-from orchestrator.journal import LocalJournal, MemoryJournal, open_journal, read_journal
+from orchestrator.journal import Journal, MemoryJournal, open_journal, read_journal
 from orchestrator.schedulers import make_scheduler
 from orchestrator.search import make_suggester
 from orchestrator.study.layout import Layout
 from orchestrator.study.study import Study
 
-T = TypeVar("T")
+
+class JournalOfOneWriter(Journal, Protocol):
+    """A journal that its one writer has open."""
+
+    @property
+    def epoch(self) -> int:
+        """Counts the writers."""
+
+    @property
+    def writer(self) -> str:
+        """Names this one."""
+
 
 # what must be equal for a journal to go on under a specification; budgets and resources may change between lives
 IDENTITY = ("trainable", "space", "objective", "data", "scheduler", "search", "seed")
@@ -35,7 +46,7 @@ class StudyKeeper:
     next call writes it first, so that the journal never misses an event.
     """
 
-    def __init__(self, study: Study, journal: LocalJournal | MemoryJournal, clock: Clock) -> None:
+    def __init__(self, study: Study, journal: JournalOfOneWriter, clock: Clock) -> None:
         self.study = study
         self.journal = journal
         self._clock = clock
@@ -64,23 +75,42 @@ class StudyKeeper:
             JournalDamaged, StorageError: it cannot be read or written.
         """
         journal = open_journal(Layout(storage, specification.study).journal) if storage else MemoryJournal()
+        try:
+            return cls.of_journal(
+                journal,
+                specification,
+                clock,
+                defaults=defaults,
+                code_sha256=code_sha256,
+                versions=versions or {},
+                address=address,
+            )
+        except Exception:
+            journal.close()
+            raise
+
+    @classmethod
+    def of_journal(
+        cls,
+        journal: JournalOfOneWriter,
+        specification: StudySpecification,
+        clock: Clock,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        code_sha256: str = "",
+        versions: Mapping[str, str] | None = None,
+        address: str = "",
+    ) -> "StudyKeeper":
+        """Returns the same on a journal that is open; see `open`."""
         study = new_study(specification)
-        try:
-            replay(study, journal.read())
-            cls._check_identity(study, specification, code_sha256)
-        except Exception:
-            journal.close()
-            raise
+        replay(study, journal.read())
+        cls._check_identity(study, specification, code_sha256)
         keeper = cls(study, journal, clock)
-        try:
-            if study.state.created is None:
-                keeper._do(
-                    lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
-                )
-            keeper._do(lambda now: study.open(now, epoch=journal.epoch, writer=journal.writer, address=address))
-        except Exception:
-            journal.close()
-            raise
+        if study.state.created is None:
+            keeper._do(
+                lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
+            )
+        keeper._do(lambda now: study.open(now, epoch=journal.epoch, writer=journal.writer, address=address))
         return keeper
 
     @staticmethod
