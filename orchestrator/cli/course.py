@@ -13,14 +13,12 @@ from typing import Any
 
 import click
 
-from orchestrator.api.driving import Observer, Outcome, Silence, drive, ended_outcome, set_aside
-from orchestrator.api.study_file import write_study_file
+from orchestrator.api.driving import Observer, Outcome, drive, ended_outcome, set_aside
 from orchestrator.cli.failing import failing_text, failure_text
-from orchestrator.cli.live import LiveView
-from orchestrator.cli.plain import PlainLines
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.summary import Ending, closing_block, read_summary, summary, write_summary
 from orchestrator.cli.traffic import Traffic
+from orchestrator.cli.watching import View, Watch, shown
 from orchestrator.domain.errors import InvalidSpecification, StorageError, StudyBusy
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.session_file import SessionFile, session_path
@@ -70,7 +68,7 @@ class Course:
             self._require_same_study()
             if (written := read_summary(self._layout)) is not None:
                 return self._show_again(written)
-        with _view(self._specification, self._choices, self._traffic) as view, _termination():
+        with shown(self._specification, self._choices.quiet, self._traffic) as view, _termination():
             try:
                 return self._conclude(outcome or self._drive(view), view)
             except (KeyboardInterrupt, SystemExit) as error:
@@ -143,10 +141,10 @@ class Course:
         view.say(f"loading {self._specification.trainable}…")
         code = Code.named(self._specification.trainable)
         return drive(
-            self._specification, code, _Watch(self._specification, view, self._traffic), address=self._choices.address
+            self._specification, code, Watch(self._specification, view, self._traffic), address=self._choices.address
         )
 
-    def _interrupted(self, view: "_View", code: int) -> int:
+    def _interrupted(self, view: View, code: int) -> int:
         view.close()
         if self._choices.keep and self._specification.execution != "inline":
             self._tell("\ninterrupted; the study goes on by itself. Watch it again with:")
@@ -157,7 +155,7 @@ class Course:
 
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def _conclude(self, outcome: Outcome, view: "_View") -> int:
+    def _conclude(self, outcome: Outcome, view: View) -> int:
         name = self._specification.study
         if outcome.status["reason"] == "failing" and outcome.failure is not None:
             view.close()
@@ -211,55 +209,6 @@ class Course:
 
     def _tell(self, line: str) -> None:
         click.echo(line, err=True)
-
-
-class _View(Observer):
-    """An observer that can be taken off the screen."""
-
-    def close(self) -> None:
-        """Leaves the screen to what follows."""
-
-
-class _Hidden(Silence, _View):
-    pass
-
-
-class _Watch:
-    """Hears of the study first: keeps its file, begins the traffic with the first promotion, then lets it be shown."""
-
-    def __init__(self, specification: StudySpecification, view: Observer, traffic: Traffic | None) -> None:
-        self._specification = specification
-        self._view = view
-        self._traffic = traffic
-        self._is_written = False
-
-    def say(self, line: str) -> None:
-        self._view.say(line)
-
-    def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
-        if not self._is_written:  # the study is open now, so that its file cannot be laid over another study's
-            root = Layout(Path(self._specification.storage), self._specification.study).root
-            write_study_file(self._specification, root / "study.yaml")
-            self._is_written = True
-        endpoint = runner["endpoint"] if runner is not None else None
-        if self._traffic is not None and not self._traffic.has_started and endpoint and status["champion"]:
-            self._traffic.start(endpoint["url"], Path(endpoint["token_file"]))
-        self._view.look(status, runner)
-
-
-@contextmanager
-def _view(specification: StudySpecification, choices: Choices, traffic: Traffic | None) -> Iterator[_View]:
-    view: Any
-    if choices.quiet:
-        view = _Hidden()
-    elif sys.stderr.isatty():
-        view = LiveView(specification, lambda: traffic.count if traffic else None)
-    else:
-        view = PlainLines(specification, lambda: traffic.count if traffic else None)
-    try:
-        yield view
-    finally:
-        view.close()
 
 
 @contextmanager
