@@ -27,6 +27,7 @@ HEALTH_SECONDS = 5.0
 TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
 POLL_SECONDS = 0.05
 WILDCARDS = ("0.0.0.0", "::")
+HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
         get_if_exists=True,
         lifetime="detached",
         num_cpus=0,
+        resources={HEAD: 0.001},  # Serve's port is there too, and any other host may go
         max_restarts=-1,
         max_task_retries=TASK_RETRIES,
         max_concurrency=8,
@@ -176,5 +178,11 @@ def _raise_if_failed(name: str) -> None:
 
 
 def _url(host: str, port: int, prefix: str) -> str:
-    reached = "127.0.0.1" if host in WILDCARDS else host
+    reached = _head_address() if host in WILDCARDS else host
     return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}{prefix.rstrip('/')}"
+
+
+def _head_address() -> str:
+    """Returns the address of the cluster's head, where the port is."""
+    heads = (node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"])
+    return str(next(heads, "127.0.0.1"))

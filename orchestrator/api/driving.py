@@ -151,7 +151,7 @@ def _drive_on_ray(
         claim_session(storage, session, specification.study)
         address = session.address
     else:
-        connect(address)
+        address = connect(address)
     observer.say("starting the study…")
     running = launch(specification, storage, code, address=address)
     while True:

@@ -11,6 +11,7 @@ from orchestrator.domain.places import local_path
 F = TypeVar("F", bound=Callable[..., Any])
 
 STORAGE_VARIABLE = "ORCHESTRATOR_STORAGE"
+JOB_SERVER_VARIABLE = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 DEFAULT_STORAGE = "./runs"
 DEFAULT_PORT = 8000  # of an endpoint that had none before
 
@@ -25,6 +26,27 @@ def storage_option(command: F) -> F:
         show_envvar=True,
         callback=lambda ctx, parameter, value: Path(local_path(value)),
         help="Where studies and endpoints are kept.",
+    )(command)
+
+
+def job_server_options(command: F) -> F:
+    """Adds `--address` of a cluster's job server, and `--token-file` for the token that guards it."""
+    address = click.option(
+        "--address",
+        required=True,
+        envvar=JOB_SERVER_VARIABLE,
+        show_envvar=True,
+        help="Of the cluster's job server, such as http://HOST:8265.",
+    )
+    return address(token_file_option(command))
+
+
+def token_file_option(command: F) -> F:
+    """Adds `--token-file`: the token that guards a cluster."""
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        help="Of the cluster; else RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.",
     )(command)
 
 

@@ -21,6 +21,9 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 COMMANDS = {
     "run": ("run", "run", "Run a study file to its end; the same command again resumes."),
     "resume": ("run", "resume", "Go on with a study that was interrupted or stopped."),
+    "submit": ("submitting", "submit", "Send a study and its code to a cluster, and watch it there."),
+    "attach": ("attending", "attach", "Watch a study that was submitted to a cluster."),
+    "logs": ("attending", "logs", "Show what a study or a job in a cluster wrote."),
     "stop": ("stopping", "stop", "End a running study; what it found stays."),
     "down": ("stopping", "down", "End everything of ours that runs on a storage."),
     "status": ("status", "status", "Say where a study stands, or draw what runs (--graph)."),

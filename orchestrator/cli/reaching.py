@@ -50,5 +50,5 @@ def _bring_up(
         connect(address)
     say("starting the endpoint…")
     return start_endpoint(
-        serve.name, storage, port=serve.port, replicas=serve.replicas, replica_cpus=serve.replica_cpus
+        serve.name, storage, host=serve.host, port=serve.port, replicas=serve.replicas, replica_cpus=serve.replica_cpus
     )

@@ -29,6 +29,7 @@ from orchestrator.study import read_study
 )
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--address", help="Of a running Ray cluster; without it Ray is started on this machine.")
+@click.option("--serve-host", help="Where the endpoint listens; 0.0.0.0 for whoever reaches the host.")
 @click.option("--fresh", is_flag=True, help="Begin anew; what there is of the study is set aside.")
 @click.option("--again", is_flag=True, help="Begin anew if the study has ended, else resume it.")
 @click.option("--traffic", is_flag=True, help="Send requests to the endpoint while the study runs.")
@@ -67,6 +68,8 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
     """Returns what the flags change, in the shape of a study file."""
     budget = {key: given[key] for key in ("trials", "time") if given[key] is not None}
     changes = {key: given[key] for key in ("execution", "storage", "seed") if given[key] is not None}
+    if given["serve_host"] is not None:
+        changes["serve"] = {"host": given["serve_host"]}
     return changes | ({"budget": budget} if budget else {})
 
 

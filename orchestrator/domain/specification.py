@@ -191,13 +191,15 @@ class ServeSpecification:
     replicas: int = 1
     replica_cpus: float = 1.0
     margin: float = 0.0
+    host: str = "127.0.0.1"
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
         """Returns the parsed section, or None where nothing is served."""
         if given is None or given is False:
             return None
-        section = _section("serve", {} if given is True else given, ("name", "port", "replicas", "cpu", "promote"))
+        known = ("name", "host", "port", "replicas", "cpu", "promote")
+        section = _section("serve", {} if given is True else given, known)
         replicas = section.get("replicas", 1)
         if isinstance(replicas, Mapping):
             replicas = _section("serve.replicas", replicas, ("min", "max")).get("min", 1)
@@ -208,6 +210,7 @@ class ServeSpecification:
             _number("serve.replicas", replicas, 1, whole=True),
             float(_number("serve.cpu", section.get("cpu", 1), 0)),
             float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
+            _text("serve.host", section.get("host", "127.0.0.1")),
         )
 
 
@@ -322,6 +325,7 @@ class StudySpecification:
         if self.serve is not None:
             whole["serve"] = {
                 "name": self.serve.name,
+                "host": self.serve.host,
                 "port": self.serve.port,
                 "replicas": self.serve.replicas,
                 "cpu": self.serve.replica_cpus,

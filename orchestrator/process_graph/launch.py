@@ -11,13 +11,14 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from orchestrator.domain.errors import ClusterError, OrchestratorError
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_shared_storage
 from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name
 from orchestrator.process_graph.runner import Runner
 from orchestrator.process_graph.study_actor import StudyActor
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.versions import versions
 
-FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1} | ON_HEAD
 ASK_SECONDS = 60.0  # an actor that restarts replays its journal first
 
 
@@ -63,7 +64,10 @@ def launch(specification: StudySpecification, storage: Path, code: Code, *, addr
 
     Raises:
         StudyBusy, InvalidSpecification, JournalDamaged: see `StudyKeeper.open`.
+        ClusterError, StorageError: the cluster has no host for it, or one that does not see the storage.
     """
+    require_room(specification)
+    require_shared_storage(storage)
     plain = specification.to_dict()
     defaults = trial_defaults(code.resolve())
     study = (

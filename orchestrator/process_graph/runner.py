@@ -184,6 +184,7 @@ class Runner:
             self._endpoint = start_endpoint(
                 serve.name,
                 str(self._storage),
+                host=serve.host,
                 port=serve.port,
                 replicas=serve.replicas,
                 replica_cpus=serve.replica_cpus,

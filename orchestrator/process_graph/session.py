@@ -28,14 +28,18 @@ CONNECT_SECONDS = 20.0
 Say = Callable[[str], None]
 
 
-def connect(address: str) -> None:
-    """Connects this process to a running Ray; does nothing where it is connected to it.
+def connect(address: str) -> str:
+    """Connects this process to a running Ray, where it is not yet; returns the address that all of its hosts know.
 
     Raises:
-        ClusterError: nobody answers there.
+        ClusterError: nobody answers there, or a Ray or Python of another version.
     """
-    if ray.is_initialized():
-        return
+    if not ray.is_initialized():
+        _connect(address)
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _connect(address: str) -> None:
     _check_answers(address)
     try:
         ray.init(
@@ -46,6 +50,8 @@ def connect(address: str) -> None:
             logging_level="ERROR",
         )
     except Exception as error:
+        if "ersion mismatch" in str(error):
+            raise ClusterError(f"the cluster at {address} has other versions than this process: {error}") from error
         raise ClusterError(
             f"no Ray cluster answers at {address} ({type(error).__name__}: {error}); "
             "check the address, or leave it out to run on this machine"

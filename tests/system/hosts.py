@@ -1,8 +1,8 @@
 """Hosts out of Linux namespaces, so that a cluster of several can be tried on one machine.
 
-A host has a network, processes, a name, /tmp, /dev/shm and a home of its own, and a real sshd; a bridge joins it to the
-others and to the machine itself, which stands for "outside". It can lose its power, or its cable alone. What hosts share
-is the rest of the file system: the program is installed on all of them, and `Hosts.shared` is their network share.
+A host has a network, processes, a name, /tmp, /dev/shm and a home of its own, and a real sshd; a bridge joins it to
+the others and to the machine itself, which stands for "outside". It can lose its power, or its cable alone. What hosts
+share is the rest of the file system: the program is installed on all of them, and `Hosts.shared` is their network share.
 
 Needs Linux, root, openssh-server, rsync and iproute2. Run as a script (`hosts.py boot`) it is a host's first process.
 """
@@ -135,7 +135,9 @@ class Hosts:
         process = _child_of(launcher.pid)
         host.mark.write_text(f"{process.pid} {process.create_time()}")
         mac = f"02:00:0a:4e:00:{10 + host.number:02x}"  # its own for ever: neighbours remember it
-        _do("ip", "link", "add", host.port, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", process.pid)
+        _do(
+            "ip", "link", "add", host.port, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", process.pid
+        )
         _do("ip", "link", "set", host.port, "master", BRIDGE, "up")
         assert launcher.stdin is not None
         launcher.stdin.write(b"the cable is in\n")

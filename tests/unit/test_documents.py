@@ -43,7 +43,7 @@ SECTIONS = {
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
     "failures": {f.name for f in fields(FailurePolicy)},
-    "serve": {"name", "port", "replicas", "cpu", "promote"},
+    "serve": {"name", "host", "port", "replicas", "cpu", "promote"},
 }
 
 GOOD: Mapping[str, Any] = {

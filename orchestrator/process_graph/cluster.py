@@ -1,0 +1,122 @@
+"""What a study asks of the cluster before it spends a trial: a host with room, and a storage that all hosts see.
+
+Also where things of a study live: its actors and its endpoint on the head, whose loss a cluster does not outlive in any
+case. Workers are on every host, and any other host may go.
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.domain.errors import ClusterError, StorageError
+from orchestrator.domain.specification import StudySpecification
+
+HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
+ON_HEAD = {"resources": {HEAD: 0.001}}
+PROBE_SECONDS = 60.0  # a host's first worker starts in a few; a busy one needs longer
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves the cluster's file there, on the head
+
+Room = Mapping[str, float]
+
+
+def require_room(specification: StudySpecification) -> None:
+    """Raises where no host can ever hold one worker, or one replica, of the study.
+
+    Raises:
+        ClusterError: with what is asked, and what the largest hosts have.
+    """
+    rooms = [node["Resources"] for node in living_nodes()] + list(_hosts_to_come())
+    resources, serve = specification.resources, specification.serve
+    asked = {"a worker (resources.cpu, resources.gpu)": {"CPU": resources.cpu, "GPU": resources.gpu}}
+    if serve is not None:
+        asked["a replica (serve.cpu)"] = {"CPU": serve.replica_cpus}
+    for what, need in asked.items():
+        if not any(_fits(need, room) for room in rooms):
+            raise ClusterError(
+                f"no host can ever hold {what}: it takes {_amounts(need)}, and the largest host has "
+                f"{_amounts(max(rooms, key=lambda room: (room.get('GPU', 0), room.get('CPU', 0)), default={}))}; ask "
+                "for less, or give the cluster larger hosts"
+            )
+
+
+def require_shared_storage(storage: Path) -> None:
+    """Raises where a host does not see the storage, or cannot write there. Costs nothing on a single host.
+
+    Raises:
+        StorageError: with the host's name, and what it said.
+    """
+    nodes = living_nodes()
+    if len(nodes) < 2:
+        return
+    place = storage / f".probe-{secrets.token_hex(6)}"
+    place.mkdir(parents=True)
+    try:
+        (place / "asked").write_text(place.name)
+        answers = {node["NodeManagerAddress"]: _ask(node, place) for node in nodes}
+        for host, answer in answers.items():
+            _require_seen(host, answer, place, storage)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def living_nodes() -> list[dict[str, Any]]:
+    """Returns the hosts that the cluster has now, in Ray's own words."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _fits(need: Room, room: Room) -> bool:
+    return all(room.get(name, 0.0) >= amount for name, amount in need.items())
+
+
+def _amounts(room: Room) -> str:
+    return " and ".join(f"{room.get(name, 0.0):g} {name}" for name in ("CPU", "GPU") if name in room) or "nothing"
+
+
+def _hosts_to_come() -> Iterator[Room]:
+    """Yields the hosts that the autoscaler may add, where this is the head of a cluster that `ray up` made."""
+    try:
+        config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
+        kinds = config["available_node_types"].values()
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return
+    for kind in kinds:
+        yield kind.get("resources") or {}
+
+
+def _ask(node: Mapping[str, Any], place: Path) -> Any:
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(_answer).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(str(place))
+
+
+def _answer(place: str) -> str:
+    """Runs on each host: returns what is wrong there, or nothing."""
+    directory = Path(place)
+    try:
+        if (directory / "asked").read_text() != directory.name:
+            return "another directory is there"
+        (directory / ray.get_runtime_context().get_node_id()).write_text(directory.name)
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def _require_seen(host: str, answer: Any, place: Path, storage: Path) -> None:
+    try:
+        wrong = str(ray.get(answer, timeout=PROBE_SECONDS))
+    except RayError as error:
+        raise ClusterError(
+            f"host {host} of the cluster cannot run the program ({str(error).strip().splitlines()[-1]}); install the "
+            "same version of it on every host"
+        ) from error
+    if wrong:
+        raise StorageError(
+            f"host {host} does not share the storage {storage} ({wrong}): every host of a cluster must see and write "
+            "the same directory; give another storage, such as a network share that is mounted on all of them"
+        )
