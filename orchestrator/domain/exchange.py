@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What became of an order to export; with neither address nor error it is still being made."""
+    """What became of an order to export."""
 
     bundle: str
     uri: str = ""
@@ -49,6 +49,7 @@ class Message:
     exports: tuple[ExportResult, ...] = ()
     room: int = 0
     leaving: bool = False  # it ends after the answer, and takes nothing more; what it still holds goes back
+    making: tuple[str, ...] = ()  # bundles that it is still at
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for the wire."""
@@ -61,6 +62,7 @@ class Message:
             "exports": [(result.bundle, result.uri, result.error) for result in self.exports],
             "room": self.room,
             "leaving": self.leaving,
+            "making": list(self.making),
         }
 
     @classmethod
@@ -79,6 +81,7 @@ class Message:
             tuple(ExportResult(*item) for item in given["exports"]),
             given["room"],
             given["leaving"],
+            tuple(given["making"]),
         )
 
 

@@ -26,7 +26,6 @@ class Orders:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._state = ledger.state
-        self._told: set[str] = set()  # bundles whose order went out in this life
 
     def next_run(self, worker: str, now: float) -> Run | None:
         """Returns the order to run the next trial, begun already; None where there is none."""
@@ -57,15 +56,11 @@ class Orders:
         return [self._run(trial) for trial in trials if (trial.number, trial.attempt) not in mentioned]
 
     def lost_export(self, message: Message) -> Export | None:
-        """Returns again the order for a bundle that an earlier life gave to the worker and that it does not mention.
-
-        Within one life no answer is lost without its worker; and a worker whose slots make bundles on their own may
-        leave one unmentioned while it is being made.
-        """
+        """Returns again the order for a bundle that the worker was given and does not mention."""
         record = self._state.open_bundle()
         if record is None or record.state is not BundleState.EXPORTING or record.worker != message.worker:
             return None
-        if record.bundle in self._told or any(result.bundle == record.bundle for result in message.exports):
+        if record.bundle in message.making or any(result.bundle == record.bundle for result in message.exports):
             return None
         return self._export(record.bundle)
 
@@ -113,7 +108,6 @@ class Orders:
         return Run(trial.number, trial.attempt, trial.params, seed, trial.until, trial.checkpoint, trial.last_step)
 
     def _export(self, bundle: str) -> Export:
-        self._told.add(bundle)
         record = self._state.bundles[bundle]
         trial = self._state.trials[record.trial]
         return Export(bundle, trial.number, trial.params, self._seed(trial), record.checkpoint, record.value)

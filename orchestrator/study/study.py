@@ -27,6 +27,7 @@ from orchestrator.study.promotion import awaiting_promotion, next_export
 from orchestrator.study.state import BundleState, Phase, StudyState
 
 WAIT_SECONDS = 0.05  # a worker without work asks again after this
+WAITING_WORDS = 200.0  # a second, from all workers without work together: a thousand of them must not drown the others
 BATCH = 32  # trials a worker may hold at once, where each takes next to no time
 
 
@@ -136,7 +137,7 @@ class Study:
             tuple(runs),
             tuple(exports),
             release=idle and over,
-            wait_seconds=WAIT_SECONDS if idle and not over else 0.0,
+            wait_seconds=max(WAIT_SECONDS, self.workers / WAITING_WORDS) if idle and not over else 0.0,
             batch=BATCH if self.workers > 1 else 1,
         )
 

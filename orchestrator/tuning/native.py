@@ -113,7 +113,8 @@ class SlotDesk:
         told = {p.trial for p in progress}
         waiting = {o.trial: o.attempt for o in self._next if isinstance(o, Run)}
         still = tuple(Progress(t, a) for t, a in (self._held | waiting).items() if t not in told)
-        answer = self._port(Message(self.name, self._epoch, "", still + progress, exports, room))
+        making = (*self._exporting.values(), *(o.bundle for o in self._next if isinstance(o, Export)))
+        answer = self._port(Message(self.name, self._epoch, "", still + progress, exports, room, making=making))
         self._epoch = answer.epoch
         self._next += [*answer.runs, *answer.exports]
         return answer
