@@ -70,7 +70,7 @@ class Hearing:
     def export_ended(self, result: ExportResult, now: float) -> None:
         """Records what became of a bundle."""
         record = self._state.bundles.get(result.bundle)
-        if record is None or record.state is not BundleState.EXPORTING or not (result.uri or result.error):
+        if record is None or record.state is not BundleState.EXPORTING:
             return
         if result.error:
             self._ledger.enter(ExportFailed(now, result.bundle, result.error, lost=False))

@@ -7,6 +7,7 @@ is checked by whoever can read it, with the references that `referred` returns.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.domain.events import (
@@ -133,11 +134,19 @@ def _against_replay(state: StudyState, courses: Mapping[int, _Course], events: S
 
 
 def _rungs(state: StudyState) -> Iterator[str]:
-    for rung in state.scheduler.rungs():
-        level = rung["resource"]
-        reported = sum(any(step == level for step, _ in trial.reports) for trial in state.trials)
+    rungs = state.scheduler.rungs()
+    levels = [rung["resource"] for rung in rungs]
+    reached = [level for trial in state.trials for level in _reached(levels, [step for step, _ in trial.reports])]
+    for rung in rungs:
+        reported = reached.count(rung["resource"])
         if rung["trials"] != reported:
-            yield f"rung {level} holds {rung['trials']} trials, {reported} reported there"
+            yield f"rung {rung['resource']} holds {rung['trials']} trials, {reported} reported there"
+
+
+def _reached(levels: Sequence[int], steps: Sequence[int]) -> Iterator[int]:
+    """Yields the levels at which a trial was compared: of those that one report passes over, the lowest."""
+    for before, step in pairwise([0, *steps]):
+        yield from [level for level in levels if before < level <= step][:1]
 
 
 def _best(state: StudyState, events: Sequence[Event]) -> Iterator[str]:

@@ -202,7 +202,7 @@ class AnyStudy(RuleBasedStateMachine):
         if fate == "actor dies after writing":
             self.actor_restarts()
             return None
-        if fate == "lost" and not answer.exports:  # the order of a bundle is lost with its actor only
+        if fate == "lost":
             return None
         worker.hear(answer)
         return answer
