@@ -17,11 +17,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.api.connecting import connect
     from orchestrator.api.study import Study
     from orchestrator.domain.errors import OrchestratorError
     from orchestrator.domain.space import Choice, Float, Int, Space
 
-__all__ = ["Choice", "Float", "Int", "OrchestratorError", "Space", "Study"]
+__all__ = ["Choice", "Float", "Int", "OrchestratorError", "Space", "Study", "connect"]
 
 _HOMES = {
     "Choice": "orchestrator.domain.space",
@@ -30,6 +31,7 @@ _HOMES = {
     "OrchestratorError": "orchestrator.domain.errors",
     "Space": "orchestrator.domain.space",
     "Study": "orchestrator.api.study",
+    "connect": "orchestrator.api.connecting",
 }
 
 

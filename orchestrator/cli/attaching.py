@@ -29,7 +29,7 @@ def find_running(storage: Path, study: str, session: SessionFile | None, address
     return find(read_study(storage, study).specification, storage)
 
 
-def ask_running(storage: Path, study: str, session: SessionFile) -> Running | None:
+def ask_running(storage: Path, study: str, session: SessionFile | None, address: str | None = None) -> Running | None:
     """Returns what the running study says; None where it does not run."""
-    found = find_running(storage, study, session, None)
+    found = find_running(storage, study, session, address)
     return None if found is None else Running(found.status(), found.runner_status())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from orchestrator.domain.places import local_path
 
@@ -48,6 +49,11 @@ def token_file_option(command: F) -> F:
         type=click.Path(path_type=Path),
         help="Of the cluster; else RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.",
     )(command)
+
+
+def is_given(ctx: click.Context, name: str) -> bool:
+    """Returns whether somebody gave the option, rather than its default."""
+    return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def json_option(command: F) -> F:

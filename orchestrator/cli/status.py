@@ -6,10 +6,11 @@ from typing import Any
 import click
 
 from orchestrator.cli.looking import studies_table, summary_line
-from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
 from orchestrator.cli.printing import block, print_json
 from orchestrator.cli.view import Moment, rows
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Phase, read_study, studies_on
 from orchestrator.study import status as study_status
@@ -19,22 +20,42 @@ from orchestrator.study import status as study_status
 @click.argument("study", required=False)
 @click.option("--graph", is_flag=True, help="Draw the process graph from Ray's live state.")
 @storage_option
+@click.option("--address", help="Of the Ray cluster that STUDY runs on, or of its job server; else this machine's.")
+@token_file_option
 @json_option
-def status(study: str | None, graph: bool, storage: Path, as_json: bool) -> None:
+@click.pass_context
+def status(
+    ctx: click.Context,
+    study: str | None,
+    graph: bool,
+    storage: Path,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> int:
     """Say where STUDY stands; without STUDY, what there is and what runs."""
+    if address is not None and is_job_server(address):
+        from orchestrator.cli.elsewhere import run_there
+
+        if study is None:
+            raise click.UsageError("with the address of a job server, give STUDY", ctx)
+        words = ["status", study, *(["--graph"] if graph else [])]
+        given = storage if is_given(ctx, "storage") else None
+        return run_there(address, token_file, study, words, storage=given, as_json=as_json)
     session = SessionFile.read(session_path(storage))
     if graph:
-        _draw(storage, session, as_json)
+        _draw(storage, session, address, as_json)
     elif study is not None:
-        _tell_study(storage, study, session, as_json)
+        _tell_study(storage, study, session, address, as_json)
     else:
         _tell_all(storage, session, as_json)
+    return 0
 
 
-def _tell_study(storage: Path, study: str, session: SessionFile | None, as_json: bool) -> None:
+def _tell_study(storage: Path, study: str, session: SessionFile | None, address: str | None, as_json: bool) -> None:
     now, runner, live = study_status(read_study(storage, study).state), None, False
-    if session is not None and now["phase"] != Phase.ENDED:
-        now, runner, live = _asked(storage, study, session, now)
+    if (session is not None or address is not None) and now["phase"] != Phase.ENDED:
+        now, runner, live = _asked(storage, study, session, address, now)
     if as_json:
         print_json(now | {"live": live, "runner": runner})
         return
@@ -53,15 +74,16 @@ def _tell_study(storage: Path, study: str, session: SessionFile | None, as_json:
 
 
 def _asked(
-    storage: Path, study: str, session: SessionFile, read: dict[str, Any]
+    storage: Path, study: str, session: SessionFile | None, address: str | None, read: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
     """Returns what the running study says; what was read where it does not run, or does not answer."""
     from orchestrator.cli.attaching import ask_running
 
     try:
-        running = ask_running(storage, study, session)
+        running = ask_running(storage, study, session, address)
     except OrchestratorError as error:
-        click.echo(f"the session at {session.address} does not answer ({error}); this is from the journal", err=True)
+        where = address or (session.address if session is not None else "")
+        click.echo(f"the session at {where} does not answer ({error}); this is from the journal", err=True)
         return read, None, False
     if running is None:  # it may have ended while Ray was loaded
         return study_status(read_study(storage, study).state), None, False
@@ -94,8 +116,8 @@ def _driver(session: SessionFile) -> int | None:
     return None if found is None else int(found.pid)
 
 
-def _draw(storage: Path, session: SessionFile | None, as_json: bool) -> None:
-    if session is None:
+def _draw(storage: Path, session: SessionFile | None, address: str | None, as_json: bool) -> None:
+    if session is None and address is None:
         if as_json:
             print_json({"address": None, "cpus": {}, "nodes": []})
         else:
@@ -103,9 +125,12 @@ def _draw(storage: Path, session: SessionFile | None, as_json: bool) -> None:
         return
     from orchestrator.cli.drawing import print_graph
     from orchestrator.process_graph.graph import process_graph
-    from orchestrator.process_graph.session import join_session
+    from orchestrator.process_graph.session import connect, join_session
 
-    join_session(session)
+    if address is not None:
+        connect(address)
+    elif session is not None:
+        join_session(session)
     found = process_graph()
     if as_json:
         print_json(found.to_dict())

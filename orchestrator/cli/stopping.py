@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
 from orchestrator.cli.printing import print_json
+from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, Phase, read_study
 
@@ -18,10 +19,19 @@ LOOK_SECONDS = 0.2
 @click.command()
 @click.argument("study")
 @storage_option
-@click.option("--address", help="Of the Ray cluster that it runs on; without it this machine's.")
+@click.option("--address", help="Of the Ray cluster that it runs on, or of its job server; without it this machine's.")
+@token_file_option
 @json_option
-def stop(study: str, storage: Path, address: str | None, as_json: bool) -> None:
+@click.pass_context
+def stop(
+    ctx: click.Context, study: str, storage: Path, address: str | None, token_file: Path | None, as_json: bool
+) -> int:
     """End STUDY where it runs: no trial is begun any more; what it found stays, and it can be resumed."""
+    if address is not None and is_job_server(address):
+        from orchestrator.cli.elsewhere import run_there
+
+        given = storage if is_given(ctx, "storage") else None
+        return run_there(address, token_file, study, ["stop", study], storage=given, as_json=as_json)
     Layout(storage, study).require()
     session = SessionFile.read(session_path(storage))
     trials = None if session is None and address is None else _stop(storage, study, session, address)
@@ -32,6 +42,7 @@ def stop(study: str, storage: Path, address: str | None, as_json: bool) -> None:
     else:
         again = f"orchestrator resume {study} --storage {storage}"
         click.echo(f"study '{study}' is stopped after {trials} trials; go on with: {again}")
+    return 0
 
 
 def _stop(storage: Path, study: str, session: SessionFile | None, address: str | None) -> int | None:
@@ -41,12 +52,13 @@ def _stop(storage: Path, study: str, session: SessionFile | None, address: str |
     running = find_running(storage, study, session, address)
     if running is None:
         return None
+    watched = address is not None and running.is_watched()
     running.stop()
     deadline = time.monotonic() + STOP_SECONDS
     while (state := read_study(storage, study).state).phase is not Phase.ENDED and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
     driver = session.driver.find() if session is not None and session.driver is not None else None
-    if driver is None:  # else the command that watches it measures, and releases the actors
+    if driver is None and not watched:  # else the command that watches it measures, and releases the actors
         running.release()
     return len(state.trials)
 

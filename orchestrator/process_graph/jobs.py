@@ -5,6 +5,7 @@ study's own actors are detached, and go on when the job's process or this one is
 writes. Every request shows the cluster's token. The protocol is Ray's REST API for jobs; its client is Ray's own.
 """
 
+import logging
 import secrets
 import shlex
 import time
@@ -30,6 +31,7 @@ from orchestrator.process_graph.packing import Package
 
 ANSWER_SECONDS = 30.0  # for a request; a package of 100 MiB gets ten times as long
 LOOK_SECONDS = 0.5
+STARTS = "Running entrypoint for job "  # a line of Ray's own, before the command's
 NOT_FOUND = 127  # how a shell ends that finds no such command
 ACTIVE = ("PENDING", "RUNNING")
 STUDY, STORAGE, SOURCE = "orchestrator.study", "orchestrator.storage", "orchestrator.source"  # a job's metadata
@@ -69,6 +71,8 @@ class JobServer:
     def __init__(self, address: str, token: str | None) -> None:
         self.address = address.rstrip("/")
         require_answer(self.address)
+        for talkative in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         with self._complaints():
             self._client = _Client(self.address, headers=headers)
@@ -143,12 +147,13 @@ class JobServer:
         words: AsyncIterator[str] = self._client.tail_job_logs(job.id)
         return words
 
-    def ask(self, words: Sequence[str], *, storage: str = "") -> tuple[int, str]:
+    def ask(self, words: Sequence[str]) -> tuple[int, str]:
         """Runs a short command of ours in the cluster; returns its exit code and what it wrote. Takes some seconds."""
-        job = self.submit("", storage, words)
+        job = self.submit("", "", words)
         while (job := self.get(job.id)).is_active:
             time.sleep(LOOK_SECONDS)
-        return exit_code(job), self.logs(job)
+        before, marked, after = self.logs(job).partition(STARTS)
+        return exit_code(job), after.partition("\n")[2] if marked else before
 
     @contextmanager
     def _complaints(self) -> Iterator[None]:

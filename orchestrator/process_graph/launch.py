@@ -8,17 +8,19 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util import list_named_actors
 
 from orchestrator.domain.errors import ClusterError, OrchestratorError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_shared_storage
-from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name
+from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name, study_of
 from orchestrator.process_graph.runner import Runner
 from orchestrator.process_graph.study_actor import StudyActor
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.versions import versions
 
 FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1} | ON_HEAD
+WATCHED_SECONDS = 5.0  # whoever watches asks four times a second
 ASK_SECONDS = 60.0  # an actor that restarts replays its journal first
 
 
@@ -33,19 +35,23 @@ class RunningStudy:
 
     def status(self) -> dict[str, Any]:
         """Returns where the study stands; see `orchestrator.study.status`."""
-        return _plain(_ask(self.study.status.remote()))
+        return _plain(ask(self.study.status.remote()))
 
     def outcome(self) -> dict[str, Any]:
         """Returns savings, the first failure and the bundles."""
-        return _plain(_ask(self.study.outcome.remote()))
+        return _plain(ask(self.study.outcome.remote()))
 
     def runner_status(self) -> dict[str, Any]:
         """Returns how the study is run: execution, slots, endpoint, errors."""
-        return _plain(_ask(self.runner.describe.remote()))
+        return _plain(ask(self.runner.describe.remote()))
 
     def stop(self, reason: str = "stopped") -> None:
         """Begins no more trials; what runs is sent away at its next word."""
-        _ask(self.study.stop.remote(reason))
+        ask(self.study.stop.remote(reason))
+
+    def is_watched(self) -> bool:
+        """Returns whether some command watches the study to its end; that one releases it."""
+        return bool(ask(self.runner.unwatched_seconds.remote()) < WATCHED_SECONDS)
 
     def release(self) -> None:
         """Ends the study's actors; the study itself stays on its storage. The endpoint stays."""
@@ -78,7 +84,7 @@ def launch(specification: StudySpecification, storage: Path, code: Code, *, addr
         .remote(plain, str(storage), defaults, code.sha256, versions(), address)
     )
     try:
-        _ask(study.reopen.remote())
+        ask(study.reopen.remote())
     except OrchestratorError:
         ray.kill(study, no_restart=True)
         raise
@@ -100,7 +106,14 @@ def find(specification: StudySpecification, storage: Path) -> RunningStudy | Non
     return RunningStudy(specification, storage, study, runner)
 
 
-def _ask(reference: Any) -> Any:
+def running_studies() -> dict[str, Any]:
+    """Returns the actors of all studies in the cluster that this process is connected to, by the study's name."""
+    named = [entry["name"] for entry in list_named_actors(all_namespaces=True) if entry["namespace"] == NAMESPACE]
+    studies = {name: study for name in named if (study := study_of(name)) is not None}
+    return {study: ray.get_actor(name, namespace=NAMESPACE) for name, study in studies.items()}
+
+
+def ask(reference: Any) -> Any:
     """Returns an actor's answer; its errors as our own. An actor that restarts is waited for."""
     deadline = time.monotonic() + ASK_SECONDS
     while True:

@@ -6,9 +6,18 @@ from pathlib import Path
 NAMESPACE = "orchestrator"
 
 
+STUDY = "study:"
+
+
+def study_of(actor: str) -> str | None:
+    """Returns the study whose actor has that name; None where it is another actor."""
+    name, _, _ = actor.removeprefix(STUDY).rpartition(":")
+    return name if actor.startswith(STUDY) else None
+
+
 def study_actor_name(storage: Path, study: str) -> str:
     """Returns the name of the one writer of a study on a storage."""
-    return f"study:{study}:{_mark(storage)}"
+    return f"{STUDY}{study}:{_mark(storage)}"
 
 
 def runner_name(storage: Path, study: str) -> str:

@@ -26,6 +26,7 @@ from orchestrator.tuning.workshop import Workshop
 
 LOOP_SECONDS = 0.1
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
+UNWATCHED_SECONDS = 600.0  # after the end: whoever watches releases the actors, and nobody may have
 MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
 
 
@@ -45,6 +46,7 @@ class Runner:
         self._endpoint_error = ""
         self._hook_errors: list[str] = []
         self._beats: dict[str, Any] = {}
+        self._asked_at = time.monotonic()
         self.slots = self._wanted_slots()
         self.execution = choose_execution(self._specification)
         prepare_environment(self.slots)
@@ -52,6 +54,7 @@ class Runner:
 
     def describe(self) -> dict[str, Any]:
         """Returns how the study is run, for `status` and the live view."""
+        self._asked_at = time.monotonic()
         return {
             "pid": os.getpid(),
             "phase": self._phase,
@@ -62,6 +65,10 @@ class Runner:
             "endpoint_error": self._endpoint_error,
             "hook_errors": self._hook_errors[-3:],
         }
+
+    def unwatched_seconds(self) -> float:
+        """Returns for how long nobody has looked."""
+        return time.monotonic() - self._asked_at
 
     def _wanted_slots(self) -> int:
         """Returns how many workers fit beside the reserved replicas; at least one, or nothing would run."""
@@ -80,6 +87,14 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a thread's edge: the driver shows what is recorded here
             self._error = "".join(traceback.format_exception(error))
             self._phase = "failed"
+        self._leave_unwatched()
+
+    def _leave_unwatched(self) -> None:
+        """Ends the study's actors when nobody watches any more: a command that was killed does not release them."""
+        while self.unwatched_seconds() < UNWATCHED_SECONDS:
+            time.sleep(RETRY_SECONDS)
+        ray.kill(self._study, no_restart=True)
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _run(self) -> None:
         ray.get(self._study.all_workers_lost.remote("a new runner began"))

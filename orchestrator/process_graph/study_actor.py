@@ -90,6 +90,10 @@ class StudyActor:
         """The endpoint refused the bundle."""
         self._keeper.rejected(bundle, reason)
 
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Adds a trial with a configuration of the user's."""
+        self._keeper.enqueue(dict(params))
+
     def stop(self, reason: str) -> None:
         """Begins no more trials."""
         self._keeper.stop(reason)
