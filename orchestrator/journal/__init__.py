@@ -1,36 +1,72 @@
-"""Append-only logs of events.
+"""Append-only logs of events, and the storages that they and a study's other files lie on.
 
-`port` is the contract; `memory` and `local` keep it. A local journal is a directory: `files` reads it, `records` is the
-form of one batch, `claim` keeps a second writer away.
+`port` is a journal's contract; `memory`, `local` and `objects` keep it. A local journal is a directory: `files` reads
+it, `records` is the form of one batch, `claim` keeps a second writer away. In an object store `segments`, `lease` and
+`spool` do the same. `storage` is any place for files, `publishing` the form of whole directories there.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from orchestrator.journal.files import epoch_files, read_batches
 from orchestrator.journal.local import LocalJournal
 from orchestrator.journal.memory import MemoryJournal
+from orchestrator.journal.objects import TTL_SECONDS, ObjectJournal
 from orchestrator.journal.port import Event, Journal
+from orchestrator.journal.publishing import Published
+from orchestrator.journal.segments import read_segments
+from orchestrator.journal.storage import Storage
 
-__all__ = ["Event", "Journal", "LocalJournal", "MemoryJournal", "open_journal", "read_journal"]
+__all__ = [
+    "Event",
+    "Journal",
+    "LocalJournal",
+    "MemoryJournal",
+    "ObjectJournal",
+    "Published",
+    "Storage",
+    "open_journal",
+    "read_journal",
+]
 
 
-def open_journal(directory: Path) -> LocalJournal:
-    """Returns the journal in `directory` for its one writer, a new epoch of it; makes the directory where needed.
+@overload
+def open_journal(place: Path) -> LocalJournal: ...
+
+
+@overload
+def open_journal(place: str | Storage) -> LocalJournal | ObjectJournal: ...
+
+
+def open_journal(place: Path | str | Storage) -> LocalJournal | ObjectJournal:
+    """Returns the journal at a place for its one writer, a new epoch of it; makes a directory where needed.
+
+    In an object store this takes as long as a silent writer's time to live, where there is one on another host, and a
+    thread keeps the claim until `close`.
 
     Raises:
         StudyBusy: another process writes it.
-        StorageError: the directory cannot be written, or what is there cannot be gone on from.
+        StorageError: the place cannot be written, or what is there cannot be gone on from.
     """
-    return LocalJournal(Path(directory))
+    if isinstance(place, Path):
+        return LocalJournal(place)
+    storage = place if isinstance(place, Storage) else Storage.of(place)
+    if storage.is_local:
+        return LocalJournal(storage.local_path)
+    journal = ObjectJournal(storage, lease_store=storage.patient(TTL_SECONDS / 4))
+    journal.keep_renewed()
+    return journal
 
 
-def read_journal(directory: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yields the batches of the journal in `directory`, without a claim; a writer may be at work meanwhile.
+def read_journal(place: Path | str | Storage) -> Iterator[list[dict[str, Any]]]:
+    """Yields the batches of the journal at a place, without a claim; a writer may be at work meanwhile.
 
     Raises:
-        StorageError: the directory cannot be read (at once).
-        JournalDamaged, JournalTooNew: see the port (while reading).
+        StorageError: the place cannot be read (at once).
+        JournalDamaged, JournalTooNew: see the port (in an object store at once or while reading).
     """
-    return read_batches(epoch_files(Path(directory)))
+    if isinstance(place, Path):
+        return read_batches(epoch_files(place))
+    storage = place if isinstance(place, Storage) else Storage.of(place)
+    return read_batches(epoch_files(storage.local_path)) if storage.is_local else read_segments(storage)
