@@ -15,8 +15,10 @@ from orchestrator.domain.errors import InvalidSpecification, StudyBusy
 from orchestrator.domain.places import local_path
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, savings, status
+from orchestrator.study.laws import referred
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.inline import run_inline
+from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.versions import versions
 from orchestrator.tuning.workshop import Workshop
 
@@ -166,9 +168,16 @@ def _drive_on_ray(
         time.sleep(LOOK_SECONDS)
     outcome = running.outcome()
     running.release()
+    _sweep(storage, specification.study)
     return Outcome(
         now, outcome["savings"], outcome["failure"], outcome["bundles"], endpoint=runner["endpoint"], runner=runner
     )
+
+
+def _sweep(storage: Path, study: str) -> None:
+    """Takes away what an ended study does not refer to; its workers are released."""
+    checkpoints, bundles = referred(read_study(storage, study).state)
+    sweep(Layout(storage, study), [ref.uri for ref in checkpoints], bundles)
 
 
 def _runner_failed(error: str) -> Exception:

@@ -24,6 +24,7 @@ COMMANDS = {
     "submit": ("submitting", "submit", "Send a study and its code to a cluster, and watch it there."),
     "attach": ("attending", "attach", "Watch a study that was submitted to a cluster."),
     "logs": ("attending", "logs", "Show what a study or a job in a cluster wrote."),
+    "extend": ("changing", "extend", "Give a study more trials or time."),
     "stop": ("stopping", "stop", "End a running study; what it found stays."),
     "down": ("stopping", "down", "End everything of ours that runs on a storage."),
     "status": ("status", "status", "Say where a study stands, or draw what runs (--graph)."),
@@ -32,6 +33,8 @@ COMMANDS = {
     "show": ("looking", "show", "Show everything about one trial."),
     "serve": ("serving", "serve", "Bring an endpoint back; it stays until `down`."),
     "predict": ("serving", "predict", "Send rows of a JSON or CSV file to an endpoint."),
+    "rollback": ("changing", "rollback", "Let an endpoint answer with an earlier version again."),
+    "verify": ("verifying", "verify", "Check that a study keeps its laws, whatever was killed."),
     "check": ("checking", "check", "Try a study file in seconds; writes nothing."),
 }
 

@@ -168,6 +168,13 @@ class Rejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RolledBack(Event):
+    """Somebody made the endpoint answer with an earlier version again; the champion is not put up again."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ending(Event):
     """No trial is begun any more."""
 
@@ -204,6 +211,7 @@ _TYPES: Mapping[str, type[Event]] = {
     "export_failed": ExportFailed,
     "promoted": Promoted,
     "rejected": Rejected,
+    "rolled_back": RolledBack,
     "ending": Ending,
     "ended": Ended,
     "reopened": Reopened,

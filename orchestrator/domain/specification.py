@@ -126,12 +126,22 @@ class SchedulerSpecification:
         return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True))
 
 
+def _unlimited(limit: float | None) -> float:
+    return float("inf") if limit is None else limit
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a study may spend; the first limit that is reached ends it."""
 
     trials: int | None = None
     seconds: float | None = None
+
+    def is_larger(self, than: "Budget") -> bool:
+        """Returns whether it allows more of something and less of nothing."""
+        mine = (_unlimited(self.trials), _unlimited(self.seconds))
+        other = (_unlimited(than.trials), _unlimited(than.seconds))
+        return mine != other and all(left >= right for left, right in zip(mine, other, strict=True))
 
     @classmethod
     def from_dict(cls, given: Any) -> "Budget":

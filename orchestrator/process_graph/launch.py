@@ -53,6 +53,14 @@ class RunningStudy:
         """Returns whether some command watches the study to its end; that one releases it."""
         return bool(ask(self.runner.unwatched_seconds.remote()) < WATCHED_SECONDS)
 
+    def extend(self, trials: int | None, seconds: float | None) -> None:
+        """Goes on within a larger budget; what is None stays as it is."""
+        ask(self.study.extend.remote(trials, seconds))
+
+    def rolled_back(self, version: str) -> None:
+        """Tells the study that its endpoint answers with an earlier version again."""
+        ask(self.study.rolled_back.remote(version))
+
     def release(self) -> None:
         """Ends the study's actors; the study itself stays on its storage. The endpoint stays."""
         for actor in (self.runner, self.study):

@@ -17,15 +17,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy import EndpointAddress, start_endpoint
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
 from orchestrator.process_graph.promoter import Promoter
+from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
 from orchestrator.tuning.execution import choose_execution
 from orchestrator.tuning.slots import prepare_environment
+from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.workshop import Workshop
 
 LOOP_SECONDS = 0.1
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
+HOSTS_SECONDS = 3.0  # between looks at which hosts there are
 UNWATCHED_SECONDS = 600.0  # after the end: whoever watches releases the actors, and nobody may have
 MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
 
@@ -46,8 +50,9 @@ class Runner:
         self._endpoint_error = ""
         self._hook_errors: list[str] = []
         self._beats: dict[str, Any] = {}
+        self._look_at_hosts_at = 0.0
         self._asked_at = time.monotonic()
-        self.slots = self._wanted_slots()
+        self.slots = worker_slots(self._specification, with_hosts_to_come=True)
         self.execution = choose_execution(self._specification)
         prepare_environment(self.slots)
         threading.Thread(target=self._guarded, name="runner", daemon=True).start()
@@ -70,16 +75,6 @@ class Runner:
         """Returns for how long nobody has looked."""
         return time.monotonic() - self._asked_at
 
-    def _wanted_slots(self) -> int:
-        """Returns how many workers fit beside the reserved replicas; at least one, or nothing would run."""
-        resources, serve = self._specification.resources, self._specification.serve
-        reserved = serve.replicas * serve.replica_cpus if serve else 0.0
-        total = ray.cluster_resources()
-        fitting = int((total.get("CPU", 1.0) - reserved) / resources.cpu)
-        if resources.gpu:
-            fitting = min(fitting, int(total.get("GPU", 0.0) / resources.gpu))
-        return max(1, min(fitting, resources.concurrent or fitting))
-
     def _guarded(self) -> None:
         try:
             self._run()
@@ -98,6 +93,7 @@ class Runner:
 
     def _run(self) -> None:
         ray.get(self._study.all_workers_lost.remote("a new runner began"))
+        self._sweep()
         if self._specification.serve is not None:
             threading.Thread(target=self._bring_endpoint_up, name="endpoint", daemon=True).start()
         workshop = self._prepare()
@@ -116,6 +112,12 @@ class Runner:
                     raise
                 time.sleep(RETRY_SECONDS)
         steering.join()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Takes away what the study does not refer to; no worker runs before a life's begin and after its end."""
+        checkpoints, bundles = ray.get(self._study.referred.remote())
+        sweep(Layout(self._storage, self._specification.study), checkpoints, bundles)
 
     def _prepare(self) -> Workshop:
         """Loads the data once and measures the trivial predictor."""
@@ -180,14 +182,30 @@ class Runner:
             if word["phase"] == "ended":
                 return
             self._keep_beats()
+            self._follow_hosts()
             time.sleep(LOOP_SECONDS)
+
+    def _follow_hosts(self) -> None:
+        """Has as many workers as the hosts hold that are there now; where hosts went, replicas come first."""
+        if time.monotonic() < self._look_at_hosts_at:
+            return
+        self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
+        self.slots = worker_slots(self._specification, with_hosts_to_come=True)
+        watch = getattr(self, "_watch", None)
+        if watch is None or self._specification.serve is None:
+            return
+        running = watch.workers()
+        if len(running) > worker_slots(self._specification, with_hosts_to_come=False):
+            # one at a time: a slot that waits for a host takes the room first, and is the next to go
+            cause = "hosts went, and a replica needs its room"
+            ray.get(self._study.worker_lost.remote(running[-1], cause, False))
 
     def _keep_beats(self) -> None:
         """Starts a beat on each further host; the one that runs the study dies with it in any case."""
         own = ray.get_runtime_context().get_node_id()
-        for node in ray.nodes():
+        for node in living_nodes():
             host = node["NodeID"]
-            if node["Alive"] and host != own and host not in self._beats:
+            if host != own and host not in self._beats:
                 place = NodeAffinitySchedulingStrategy(host, soft=False)
                 beat = ray.remote(HostBeat).options(num_cpus=0, scheduling_strategy=place)
                 self._beats[host] = beat.remote(self._study, host)

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import StudyKeeper, first_failure, savings, status
+from orchestrator.study.laws import referred
 
 
 class StudyActor:
@@ -101,6 +102,19 @@ class StudyActor:
     def reopen(self) -> None:
         """Goes on with a study that was ended by hand."""
         self._keeper.reopen()
+
+    def extend(self, trials: int | None, seconds: float | None) -> None:
+        """Goes on within a larger budget."""
+        self._keeper.extend(trials=trials, seconds=seconds)
+
+    def rolled_back(self, version: str) -> None:
+        """The endpoint answers with an earlier version again."""
+        self._keeper.rolled_back(version)
+
+    def referred(self) -> tuple[list[str], list[str]]:
+        """Returns the addresses of the checkpoints and of the bundles that the study refers to."""
+        checkpoints, bundles = referred(self._keeper.study.state)
+        return [ref.uri for ref in checkpoints], bundles
 
     def status(self) -> dict[str, Any]:
         """Where the study stands; see `orchestrator.study.status`."""

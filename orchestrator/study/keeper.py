@@ -162,6 +162,14 @@ class StudyKeeper:
         """Goes on with a study that was ended by hand."""
         self._do(self.study.reopen)
 
+    def extend(self, *, trials: int | None, seconds: float | None) -> None:
+        """Goes on within a larger budget."""
+        self._do(lambda now: self.study.extend(now, trials=trials, seconds=seconds))
+
+    def rolled_back(self, version: str) -> None:
+        """Records that the endpoint answers with an earlier version again."""
+        self._do(lambda now: self.study.rolled_back(version, now))
+
     def measured(self, *, baseline: float | None, data_sha256: str) -> None:
         """Records what the trivial predictor reaches."""
         self._do(lambda now: self.study.measured(now, baseline=baseline, data_sha256=data_sha256))

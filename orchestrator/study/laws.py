@@ -25,7 +25,7 @@ from orchestrator.domain.events import (
     Suggested,
 )
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.study.state import StudyState
+from orchestrator.study.state import BundleState, StudyState
 
 
 @dataclass(slots=True)
@@ -173,6 +173,9 @@ def referred(state: StudyState) -> tuple[list[CheckpointRef], list[str]]:
         for ref in (trial.checkpoint, trial.best_checkpoint):
             if ref is not None:
                 checkpoints[ref.uri] = ref
+    for record in state.bundles.values():
+        if record.state is BundleState.EXPORTING:
+            checkpoints[record.checkpoint.uri] = record.checkpoint
     bundles = [record.uri for record in state.bundles.values() if record.uri]
     return list(checkpoints.values()), bundles
 

@@ -29,6 +29,7 @@ from orchestrator.domain.events import (
     Rejected,
     Reopened,
     Reported,
+    RolledBack,
     Started,
     Suggested,
 )
@@ -281,6 +282,12 @@ class StudyState:
         record.state, record.reason = BundleState.REJECTED, event.reason
         self._open_bundle = None
 
+    def _rolled_back(self, event: RolledBack) -> None:
+        if self.champion is not None:
+            self.champion.state, self.champion.reason = BundleState.REJECTED, "rolled back"
+        earlier = [record for record in self.bundles.values() if record.version == event.version]
+        self.champion = earlier[-1] if earlier else None
+
     def _ending(self, event: Ending) -> None:
         self.phase, self.reason, self.ending_at = Phase.ENDING, event.reason, event.at
 
@@ -352,6 +359,7 @@ _APPLY: dict[type[Event], Callable[[StudyState, Any], None]] = {
     ExportFailed: StudyState._export_failed,
     Promoted: StudyState._promoted,
     Rejected: StudyState._rejected,
+    RolledBack: StudyState._rolled_back,
     Ending: StudyState._ending,
     Ended: StudyState._ended,
     Reopened: StudyState._reopened,

@@ -11,11 +11,21 @@ checkpoint becomes a challenger; they share one `ledger`.
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.domain.errors import ExchangeRefused
-from orchestrator.domain.events import BaselineMeasured, Created, Ended, Event, Opened, Promoted, Rejected, Reopened
+from orchestrator.domain.errors import ExchangeRefused, InvalidSpecification
+from orchestrator.domain.events import (
+    BaselineMeasured,
+    Created,
+    Ended,
+    Event,
+    Opened,
+    Promoted,
+    Rejected,
+    Reopened,
+    RolledBack,
+)
 from orchestrator.domain.exchange import Answer, Export, Message, Run, Verdict
 from orchestrator.domain.space import Configuration
-from orchestrator.domain.specification import StudySpecification
+from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
@@ -59,10 +69,8 @@ class Study:
         return self._ledger.take()
 
     def open(self, now: float, *, epoch: int, writer: str, address: str = "") -> list[Event]:
-        """Records that a writer took over; a study that runs goes on within the budget that it was given now."""
+        """Records that a writer took over."""
         self._ledger.enter(Opened(now, epoch, writer, address))
-        if self.state.phase is Phase.RUNNING and self.specification.budget != self._asked:
-            self._go_on(now)
         return self._ledger.take()
 
     def measured(self, now: float, *, baseline: float | None, data_sha256: str) -> list[Event]:
@@ -77,10 +85,33 @@ class Study:
         return self._settled(now)
 
     def reopen(self, now: float) -> list[Event]:
-        """Goes on with a study that was ended by hand, or whose budget is larger now; any other is left alone."""
-        state = self.state
-        if state.phase is not Phase.RUNNING and (state.reason in ("stopped", "failing") or self._has_more_to_spend()):
+        """Goes on as somebody asks for it now: with a study that was ended by hand, or within another budget.
+
+        A study that came to its own end is left alone, unless the budget gives it more to spend.
+        """
+        if self.state.phase is Phase.RUNNING:
+            goes_on = self.specification.budget != self._asked
+        else:
+            goes_on = self.state.reason in ("stopped", "failing") or self._has_more_to_spend()
+        if goes_on:
             self._go_on(now)
+        return self._ledger.take()
+
+    def extend(self, now: float, *, trials: int | None, seconds: float | None) -> list[Event]:
+        """Goes on within a larger budget, whether the study runs or has ended; what is None stays as it is.
+
+        Raises:
+            InvalidSpecification: the budget would not be larger.
+        """
+        old = self.specification.budget
+        new = Budget(trials or old.trials, seconds or old.seconds)
+        if not new.is_larger(old):
+            raise InvalidSpecification(
+                f"study '{self.specification.study}' has a budget of {old.trials} trials and {old.seconds} s already; "
+                "give more of either"
+            )
+        self._asked = new
+        self._go_on(now)
         return self._ledger.take()
 
     def _has_more_to_spend(self) -> bool:
@@ -214,6 +245,13 @@ class Study:
         """Records that the bundle will not be the champion."""
         if self._awaits(bundle):
             self._ledger.enter(Rejected(now, bundle, reason))
+        return self._settled(now)
+
+    def rolled_back(self, version: str, now: float) -> list[Event]:
+        """Records that the endpoint answers with an earlier version again; the one that did is not put up again."""
+        champion = self.state.champion
+        if champion is not None and champion.version != version:
+            self._ledger.enter(RolledBack(now, version))
         return self._settled(now)
 
     def _awaits(self, bundle: str) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from orchestrator.study import Phase, StudyKeeper
+from orchestrator.study.laws import referred
+from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.worker import FencedError, OutOfMemoryError, Worker
 from orchestrator.tuning.workshop import Workshop
 
@@ -17,10 +19,17 @@ def run_inline(keeper: StudyKeeper, workshop: Workshop, watch: Callable[[], None
     An interrupt (Ctrl-C) leaves a study that can be resumed: what ran goes on from its last checkpoint.
     """
     keeper.all_workers_lost("its process ended")
+    _sweep(keeper, workshop)
     while keeper.study.state.phase is not Phase.ENDED:
         # elsewhere a process ends after a timeout or without memory; this one can only begin again
         with suppress(FencedError, OutOfMemoryError):
             _work(keeper, Worker(keeper.name_worker("inline"), keeper.exchange, workshop), watch)
+    _sweep(keeper, workshop)
+
+
+def _sweep(keeper: StudyKeeper, workshop: Workshop) -> None:
+    checkpoints, bundles = referred(keeper.study.state)
+    sweep(workshop.layout, [ref.uri for ref in checkpoints], bundles)
 
 
 def _work(keeper: StudyKeeper, worker: Worker, watch: Callable[[], None]) -> None:

@@ -72,6 +72,7 @@ EVENTS = {
     "ending": events.Ending(1.5, "finished"),
     "ended": events.Ended(1.5),
     "reopened": events.Reopened(1.5, 20, 60.0),
+    "rolled_back": events.RolledBack(1.5, "2"),
 }
 
 

@@ -6,8 +6,10 @@ import os
 import pytest
 
 from orchestrator.domain.errors import JournalDamaged, JournalTooNew, StorageError, StudyBusy
-from orchestrator.journal import MemoryJournal, open_journal, read_journal
+from orchestrator.journal import MemoryJournal, ObjectJournal, Storage, open_journal, read_journal
 from orchestrator.journal import files as journal_files
+from orchestrator.journal import segments as journal_segments
+from orchestrator.journal.segments import read_segments
 
 BATCHES = [
     [{"type": "created", "study": "digits"}],
@@ -16,9 +18,71 @@ BATCHES = [
 ]
 
 
-@pytest.fixture(params=["memory", "local"])
+class OnDisk:
+    """A journal of append files."""
+
+    def __init__(self, tmp_path):
+        self.folder = tmp_path / "journal"
+        self.format = "orchestrator.journal.local.FORMAT", journal_files.FORMAT + 1
+
+    def open(self):
+        return open_journal(self.folder)
+
+    def read(self):
+        return read_journal(self.folder)
+
+    def damage(self, journal):
+        """Flips a bit of the second batch; returns what the error says."""
+        flip(journal.path, b"started")
+        return rf"{journal.path.name}: record 2 at byte \d+ .*truncate -s \d+"
+
+
+class AsObjects:
+    """A journal of segments, on a disk that plays the object store."""
+
+    def __init__(self, tmp_path):
+        self.folder = tmp_path / "journal"
+        self.spool = tmp_path / "spool"
+        self.format = "orchestrator.journal.segments.FORMAT", journal_segments.FORMAT + 1
+
+    def open(self):
+        journal = ObjectJournal(Storage.of(f"file://{self.folder}"), spool=self.spool, ttl_seconds=0.6)
+        journal.keep_renewed()
+        return journal
+
+    def read(self):
+        return read_segments(Storage.of(f"file://{self.folder}"))
+
+    def damage(self, journal):
+        path = self.folder / f"{journal.epoch:08d}-{journal.writer}-00000002.seg"
+        flip(path, b"started")
+        return rf"{path.name} does not check: record 1 at byte \d+; put back a copy of the object"
+
+
+def flip(path, text):
+    data = bytearray(path.read_bytes())
+    data[data.index(text)] ^= 1
+    path.write_bytes(data)
+
+
+PLACES = {"local": OnDisk, "objects": AsObjects}
+
+
+@pytest.fixture(params=PLACES)
+def place(request, tmp_path):
+    return PLACES[request.param](tmp_path)
+
+
+@pytest.fixture(params=["memory", *PLACES])
 def journal(request, tmp_path):
-    opened = MemoryJournal() if request.param == "memory" else open_journal(tmp_path / "journal")
+    opened = MemoryJournal() if request.param == "memory" else PLACES[request.param](tmp_path).open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def stored(place):
+    opened = place.open()
     yield opened
     opened.close()
 
@@ -97,50 +161,63 @@ def test_an_append_that_is_not_durable_is_with_the_operating_system(local, tmp_p
     assert list(read_journal(tmp_path / "journal")) == [BATCHES[0]]
 
 
-def test_any_number_of_readers_read_while_the_writer_writes(local, tmp_path):
-    local.append(BATCHES[0])
-    readers = [read_journal(tmp_path / "journal") for _ in range(3)]
-    local.append(BATCHES[1])
+def test_what_is_durable_is_seen_by_every_reader_with_what_was_appended_before(stored, place):
+    stored.append(BATCHES[0], durable=False)
+    stored.append(BATCHES[1], durable=True)
+    assert list(place.read()) == BATCHES[:2]
+
+
+def test_any_number_of_readers_read_while_the_writer_writes(stored, place):
+    stored.append(BATCHES[0])
+    readers = [place.read() for _ in range(3)]
+    stored.append(BATCHES[1])
     assert all(next(reader) == BATCHES[0] for reader in readers)
 
 
-def test_there_is_one_writer_at_a_time(local, tmp_path):
+def test_there_is_one_writer_at_a_time(stored, place):
     with pytest.raises(StudyBusy, match=f"process {os.getpid()} on host .*one writer at a time"):
-        open_journal(tmp_path / "journal")
-    local.append(BATCHES[0])
+        place.open()
+    stored.append(BATCHES[0])
 
 
-def test_closing_releases_the_claim_and_the_next_writer_goes_on(local, tmp_path):
-    local.append(BATCHES[0])
-    local.close()
-    successor = open_journal(tmp_path / "journal")
-    successor.append(BATCHES[1])
-    assert list(successor.read()) == BATCHES[:2]
-    assert successor.epoch == local.epoch + 1
+def test_closing_releases_the_claim_and_the_next_writer_goes_on(stored, place):
+    stored.append(BATCHES[0])
+    stored.append(BATCHES[1], durable=False)
+    stored.close()
+    successor = place.open()
+    successor.append(BATCHES[2])
+    assert list(successor.read()) == list(place.read()) == BATCHES
+    assert successor.epoch == stored.epoch + 1
     successor.close()
 
 
-def test_a_record_before_the_last_one_that_does_not_check_is_named(local, tmp_path):
+def test_a_record_before_the_last_one_that_does_not_check_is_named(stored, place):
     for batch in BATCHES:
-        local.append(batch)
-    local.close()
-    data = bytearray(local.path.read_bytes())
-    place = data.index(b"started")
-    data[place] ^= 1
-    local.path.write_bytes(data)
-    with pytest.raises(JournalDamaged, match=rf"{local.path.name}: record 2 at byte \d+ .*truncate -s \d+"):
-        list(read_journal(tmp_path / "journal"))
-    before = sorted((tmp_path / "journal").iterdir())
+        stored.append(batch)
+    stored.close()
+    message = place.damage(stored)
+    with pytest.raises(JournalDamaged, match=message):
+        list(place.read())
+
+
+def test_a_local_journal_that_is_damaged_is_not_gone_on_from(tmp_path):
+    place = OnDisk(tmp_path)
+    journal = place.open()
+    for batch in BATCHES:
+        journal.append(batch)
+    journal.close()
+    place.damage(journal)
+    before = sorted(place.folder.iterdir())
     with pytest.raises(JournalDamaged):
-        open_journal(tmp_path / "journal")
-    assert sorted((tmp_path / "journal").iterdir()) == before
+        place.open()
+    assert sorted(place.folder.iterdir()) == before
 
 
-def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("orchestrator.journal.local.FORMAT", journal_files.FORMAT + 1)
-    open_journal(tmp_path / "journal").close()
+def test_a_newer_format_is_refused(place, monkeypatch):
+    monkeypatch.setattr(*place.format)
+    place.open().close()
     monkeypatch.undo()
     with pytest.raises(JournalTooNew, match="has format 2, and this version of the program reads up to 1; install"):
-        list(read_journal(tmp_path / "journal"))
+        list(place.read())
     with pytest.raises(JournalTooNew):
-        open_journal(tmp_path / "journal")
+        place.open()

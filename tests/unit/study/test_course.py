@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.domain.errors import ExchangeRefused
+from orchestrator.domain.errors import ExchangeRefused, InvalidSpecification
 from orchestrator.domain.events import Decided, Reopened
 from orchestrator.domain.exchange import Message, Progress
 from orchestrator.domain.specification import Budget
@@ -140,6 +140,29 @@ def test_a_larger_budget_reopens_a_finished_study(lab):
     assert lab.ask("u") == [12], "the budget of this life counts, not that of an earlier reopening"
 
 
+def test_a_study_is_extended_while_it_runs_and_after_its_end(lab):
+    lab.write(lab.study.extend(lab.now, trials=12, seconds=None))
+    run_all(lab)
+    assert len(lab.state.trials) == 12
+    lab.write(lab.study.extend(lab.now, trials=14, seconds=None))
+    run_all(lab, worker="v")
+    assert len(lab.state.trials) == 14
+
+
+def test_an_extended_budget_outlives_the_writer(lab):
+    lab.write(lab.study.extend(lab.now, trials=12, seconds=None))
+    lab.restart()
+    assert lab.state.specification.budget.trials == 12
+    run_all(lab, worker="v")
+    assert len(lab.state.trials) == 12
+
+
+@pytest.mark.parametrize("trials", [9, 5])
+def test_an_extension_gives_more(lab, trials):
+    with pytest.raises(InvalidSpecification, match="9 trials"):
+        lab.study.extend(lab.now, trials=trials, seconds=None)
+
+
 def test_a_study_that_time_ended_goes_on_with_more_time_only(make_lab):
     lab = make_lab(budget={"trials": 9, "time": 10})
     lab.tick(10)
@@ -152,13 +175,14 @@ def test_a_study_that_time_ended_goes_on_with_more_time_only(make_lab):
     assert lab.state.reason == ""
 
 
-def test_a_running_study_takes_the_budget_of_its_new_life(lab):
+def test_a_running_study_takes_the_budget_of_whoever_runs_it_on(lab):
     lab.restart(budget={"trials": 2})
+    assert lab.state.specification.budget.trials == 9, "an actor that comes back by itself changes nothing"
+    for _ in range(2):
+        lab.write(lab.study.reopen(lab.now))
     assert [event.trials for event in lab.events(Reopened)] == [2]
     run_all(lab)
     assert len(lab.state.trials) == 2
-    lab.restart(budget={"trials": 2})
-    assert len(lab.events(Reopened)) == 1
 
 
 def test_a_worker_that_has_heard_of_a_later_writer_is_refused(lab):

@@ -6,6 +6,7 @@ from orchestrator.domain.events import ExportFailed, Exporting
 from orchestrator.domain.exchange import ExportResult
 from orchestrator.domain.trials import Decision
 from orchestrator.study import BundleState, Phase
+from orchestrator.study.promotion import next_export
 
 SERVE = {"name": "bowl", "promote": {"margin": 0.1}}
 PLAIN = {"kind": "none", "max": 1}
@@ -217,3 +218,20 @@ def test_a_trial_without_checkpoint_is_no_candidate(served):
     served.say(trial, 0.1, saves=False)
     finish(served, 0.4)
     assert bundle_of(served).value == 0.4
+
+
+def test_after_a_rollback_the_same_challenger_is_not_put_up_again(served):
+    finish(served, 0.9)
+    first = bundle_of(served)
+    promote(served, first)
+    finish(served, 0.5)
+    second = bundle_of(served)
+    make(served, second)
+    served.write(served.study.promoted(second.bundle, "2", served.now))
+    served.write(served.study.rolled_back("1", served.now))
+    assert served.state.champion.bundle == first.bundle
+    finish(served, 0.85)
+    assert next_export(served.state) is None, "it does not beat the earlier champion by the margin"
+    finish(served, 0.6)
+    assert bundle_of(served).trial == 3
+    assert served.study.rolled_back("1", served.now) == []
