@@ -50,7 +50,7 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "error: python 3.11 or later is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+		echo "error: python 3.11 or later is needed; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | head -1)." \
 			"Give another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "error: the venv of '$(PYTHON)' is incomplete (ensurepip is missing)." \

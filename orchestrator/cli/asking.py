@@ -7,6 +7,7 @@ from deploy import Client
 from deploy.endpoint import EndpointState, replay
 from deploy.places import journal_directory
 from deploy.tokens import read_token, token_file
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import read_journal
@@ -28,7 +29,7 @@ def endpoint_url(storage: Path, name: str) -> str:
     """
     place = endpoint_state(storage, name).place
     if place is None:
-        raise EndpointError(f"endpoint '{name}' never ran; `orchestrator serve {name} --storage {storage}` starts it")
+        raise EndpointError(f"endpoint '{name}' never ran; `{pasted('serve', name, storage=storage)}` starts it")
     host = "127.0.0.1" if place.host in WILDCARDS else place.host
     return f"http://{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
 

@@ -6,6 +6,7 @@ import click
 
 from orchestrator.api.study_file import read_study_file
 from orchestrator.cli.options import json_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 
 
@@ -24,5 +25,5 @@ def check(file: Path, as_json: bool) -> int:
         click.echo(found.traceback, err=True, nl=bool(found.traceback))
         click.echo(f"error: {found.problem}", err=True)
     else:
-        click.echo(f"\n{file} is fit to run: orchestrator run {file}")
+        click.echo(f"\n{file} is fit to run: {pasted('run', str(file))}")
     return 1 if found.problem else 0

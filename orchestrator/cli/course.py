@@ -15,6 +15,7 @@ import click
 
 from orchestrator.api.driving import Observer, Outcome, drive, ended_outcome, set_aside
 from orchestrator.cli.failing import failing_text, failure_text
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.summary import Ending, closing_block, read_summary, summary, write_summary
 from orchestrator.cli.traffic import Traffic
@@ -107,7 +108,7 @@ class Course:
             if session.driver is not None and session.driver.find() is not None:
                 raise StudyBusy(
                     f"process {session.driver.pid} is running a study on {self._storage}; end it first "
-                    f"(`orchestrator down --storage {self._storage}`), then begin anew"
+                    f"(`{pasted('down', storage=self._storage)}`), then begin anew"
                 )
             self._tell("ending what an earlier run left on this storage")
             _end_session(self._storage)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import NOTHING, block, duration, number, parameters, print_json, table
 from orchestrator.domain.errors import InvalidInput, OrchestratorError, UnknownStudy
 from orchestrator.study import read_study, status, studies_on, trial_details
@@ -23,7 +24,7 @@ def ls(storage: Path, as_json: bool) -> None:
     elif lines:
         click.echo(studies_table(lines))
     else:
-        click.echo(f"no studies on {storage}; `orchestrator run FILE --storage {storage}` begins one")
+        click.echo(f"no studies on {storage}; `{pasted('run', 'FILE', storage=storage)}` begins one")
 
 
 def summary_line(storage: Path, name: str) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def best(study: str, storage: Path, as_json: bool) -> None:
     if found is None:
         raise UnknownStudy(
             f"study '{study}' has no trial with a value yet ({now['trials']} begun); "
-            f"`orchestrator resume {study} --storage {storage}` goes on with it"
+            f"`{pasted('resume', study, storage=storage)}` goes on with it"
         )
     data = found | {"metric": now["metric"], "goal": now["goal"]}
     if as_json:

@@ -1,6 +1,5 @@
 """`run` and `resume`: their options; what follows is in `course`."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from orchestrator.api.study_file import read_study_file
 from orchestrator.cli.course import Choices, Course
 from orchestrator.cli.debugging import debug_one_trial
 from orchestrator.cli.options import DEFAULT_STORAGE, STORAGE_VARIABLE, json_option, storage_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.domain.places import local_path
 from orchestrator.domain.specification import EXECUTIONS, StudySpecification
 from orchestrator.study import read_study
@@ -92,7 +92,7 @@ def _choices(given: dict[str, Any], again: str) -> Choices:
 
 def command_again(ctx: click.Context, without: tuple[str, ...] = ()) -> str:
     """Returns the command line that was given, fit to be pasted."""
-    words = ["orchestrator", str(ctx.info_name)]
+    words = [str(ctx.info_name)]
     for parameter in ctx.command.params:
         name, value = parameter.name or "", ctx.params.get(parameter.name or "")
         if name in without or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
@@ -100,4 +100,4 @@ def command_again(ctx: click.Context, without: tuple[str, ...] = ()) -> str:
         is_option = isinstance(parameter, click.Option)
         words += [parameter.opts[0]] if is_option else []
         words += [] if is_option and value is True else [str(value)]
-    return shlex.join(words)
+    return pasted(*words)

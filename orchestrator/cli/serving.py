@@ -1,6 +1,5 @@
 """`serve` brings an endpoint back, `predict` asks one. What is known of an endpoint is read from its journal."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from deploy.places import known_endpoints
 from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table
 from orchestrator.domain.errors import InvalidInput, did_you_mean
 
@@ -32,7 +32,7 @@ def serve(name: str, port: int | None, storage: Path, as_json: bool) -> None:
     click.echo(block(rows))
     if found["curl"]:
         click.echo(f"\n{found['curl']}")
-    click.echo(f"\nit runs until: {shlex.join(['orchestrator', 'down', '--storage', str(storage)])}", err=True)
+    click.echo(f"\nit runs until: {pasted('down', storage=storage)}", err=True)
 
 
 def _version(found: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import click
 
 from orchestrator.cli.looking import studies_table, summary_line
 from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, print_json
 from orchestrator.cli.view import Moment, rows
 from orchestrator.domain.errors import OrchestratorError
@@ -70,7 +71,7 @@ def _tell_study(storage: Path, study: str, session: SessionFile | None, address:
         )
     click.echo(block([line for line in lines if live or line[0] != "workers"]))
     if not live and now["phase"] != Phase.ENDED:
-        click.echo(f"\nit does not run; go on with: orchestrator resume {study} --storage {storage}")
+        click.echo(f"\nit does not run; go on with: {pasted('resume', study, storage=storage)}")
 
 
 def _asked(

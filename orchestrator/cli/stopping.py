@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
@@ -40,7 +41,7 @@ def stop(
     elif trials is None:
         click.echo(f"study '{study}' does not run on {storage}; nothing to stop")
     else:
-        again = f"orchestrator resume {study} --storage {storage}"
+        again = pasted("resume", study, storage=storage)
         click.echo(f"study '{study}' is stopped after {trials} trials; go on with: {again}")
     return 0
 

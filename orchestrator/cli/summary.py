@@ -1,12 +1,12 @@
 """What came of a study: `summary.json` for programs, a block of text for people."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, duration, number, parameters
 from orchestrator.cli.view import TrafficCount, requests
 from orchestrator.domain.specification import StudySpecification
@@ -133,5 +133,5 @@ def _served(data: Mapping[str, Any], specification: StudySpecification) -> str:
 def _next_step(data: Mapping[str, Any], specification: StudySpecification, storage: Path) -> str:
     if specification.serve is None or not data["curl"]:
         return ""
-    command = shlex.join(["orchestrator", "serve", specification.serve.name, "--storage", str(storage)])
+    command = pasted("serve", specification.serve.name, storage=storage)
     return f"\n\nbring the endpoint back and ask it:\n\n{command}\n{data['curl']}"
