@@ -1,8 +1,8 @@
 """Hosts out of Linux namespaces, so that a cluster of several can be tried on one machine.
 
 A host has a network, processes, a name, /tmp, /dev/shm and a home of its own, and a real sshd; a bridge joins it to
-the others and to the machine itself, which stands for "outside". It can lose its power, or its cable alone. What hosts
-share is the rest of the file system: the program is installed on all of them, and `Hosts.shared` is their network share.
+the others and to the machine itself, which stands for "outside". It can lose its power, or its cable alone. The rest of
+the file system is common: the program is installed on all hosts, and `Hosts.shared` is their network share.
 
 Needs Linux, root, openssh-server, rsync and iproute2. Run as a script (`hosts.py boot`) it is a host's first process.
 """

@@ -1,0 +1,125 @@
+"""A Ray cluster on the test's hosts, made as people make theirs: `ray up` with the on-premise file, guarded by a token.
+
+What is asked of it comes from outside: the machine, which has the token in a home of its own.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hosts import PLACE, ROOT, Host, Hosts
+
+FILE = ROOT / "deploy/clusters/onpremise.yaml"
+BIN = Path(sys.executable).parent
+HOST_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+CPUS = 2  # of each host, whatever the machine has
+OBJECT_STORE_BYTES = 150_000_000
+UP_SECONDS = 240.0
+COMMAND_SECONDS = 120.0
+POLL_SECONDS = 0.2
+
+
+class Cluster:
+    """The cluster and its client. `head` and `workers` are hosts."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+        self.head, *self.workers = hosts.all
+        self.storage = hosts.shared / "runs"
+        self.jobs = f"http://{self.head.address}:8265"
+        self.token = secrets.token_hex(16)
+        token_file = hosts.client_home / ".ray/auth_token"
+        token_file.parent.mkdir()
+        token_file.write_text(self.token)
+        self._file = PLACE / "cluster.yaml"
+        self._file.write_text(yaml.safe_dump(self._described()))
+
+    def up(self) -> None:
+        """Starts Ray everywhere; returns when every host has joined."""
+        self._ray("up", "--yes", "--no-config-cache")
+        wait_for(self._is_whole, "all hosts in the cluster", UP_SECONDS)
+
+    def down(self) -> None:
+        """Ends Ray."""
+        self._ray("down", "--yes")
+
+    def run(self, *words: str, home: Path | None = None, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Runs `orchestrator` outside of the cluster, and returns what became of it."""
+        done = subprocess.run(
+            [str(BIN / "orchestrator"), *words],
+            env=self.environment(home),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, log: Path, *words: str) -> "subprocess.Popen[bytes]":
+        """Starts `orchestrator` outside of the cluster, writing into a file."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                [str(BIN / "orchestrator"), *words],
+                env=self.environment(None),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def environment(self, home: Path | None) -> dict[str, str]:
+        """Returns the environment of a client; another home has no token."""
+        rays = {key for key in os.environ if key.startswith("RAY_")}
+        kept = {key: value for key, value in os.environ.items() if key not in rays}
+        ours = {"HOME": str(home or self.hosts.client_home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        return kept | ours | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def _ray(self, verb: str, *flags: str) -> None:
+        environment = self.environment(None) | {"RAY_UP_enable_autoscaler_v2": "0", "RAY_AUTH_MODE": "token"}
+        words = [str(BIN / "ray"), verb, str(self._file), *flags]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=UP_SECONDS)
+        assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+    def _is_whole(self) -> bool:
+        return f"/{CPUS * len(self.hosts.all)}.0 CPU" in self.hosts.ssh(self.head, "ray status", check=False).stdout
+
+    def _described(self) -> Mapping[str, Any]:
+        """Returns the on-premise file with these hosts in it; the program is installed on them already."""
+        file: dict[str, Any] = yaml.safe_load(FILE.read_text())
+        file["cluster_name"] = f"test-{secrets.token_hex(4)}"
+        file["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
+        file["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
+        file["min_workers"] = file["max_workers"] = len(self.workers)
+        file["file_mounts"] = {"~/.ray/auth_token": file["file_mounts"]["~/.ray/auth_token"]}
+        file["setup_commands"] = []
+        limits = f" --num-cpus={CPUS} --object-store-memory={OBJECT_STORE_BYTES}"
+        for commands in (file["head_start_ray_commands"], file["worker_start_ray_commands"]):
+            commands[:] = [command + limits if "ray start" in command else command for command in commands]
+        return file
+
+    def host_at(self, address: str) -> Host:
+        """Returns the host that has the address."""
+        return next(host for host in self.hosts.all if host.address == address)
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:
+    """Returns the condition's answer as soon as it is one."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def descendants(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the nodes of a process graph, in a row."""
+    return [found for node in nodes for found in (node, *descendants(node["children"]))]
