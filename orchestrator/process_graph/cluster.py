@@ -6,6 +6,7 @@ case. Workers are on every host, and any other host may go.
 
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from orchestrator.domain.specification import StudySpecification
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 ON_HEAD = {"resources": {HEAD: 0.001}}
 PROBE_SECONDS = 60.0  # a host's first worker starts in a few; a busy one needs longer
+KIND_LABEL = "ray.io/node-group"  # which of the cluster file's kinds a host is
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves the cluster's file there, on the head
 
 Room = Mapping[str, float]
@@ -44,6 +46,23 @@ def require_room(specification: StudySpecification) -> None:
                 f"{_amounts(max(rooms, key=lambda room: (room.get('GPU', 0), room.get('CPU', 0)), default={}))}; ask "
                 "for less, or give the cluster larger hosts"
             )
+
+
+def worker_slots(specification: StudySpecification, *, with_hosts_to_come: bool) -> int:
+    """Returns how many workers fit beside the reserved replicas; at least one, or nothing would run.
+
+    With the hosts that an autoscaler may add, so that their workers are asked for and it adds them; or with those that
+    are there, to see whether replicas have room.
+    """
+    resources, serve = specification.resources, specification.serve
+    rooms = [node["Resources"] for node in living_nodes()]
+    if with_hosts_to_come:
+        rooms += _hosts_to_come()
+    cpus = sum(room.get("CPU", 0.0) for room in rooms) - (serve.replicas * serve.replica_cpus if serve else 0.0)
+    fitting = int(cpus / resources.cpu)
+    if resources.gpu:
+        fitting = min(fitting, int(sum(room.get("GPU", 0.0) for room in rooms) / resources.gpu))
+    return max(1, min(fitting, resources.concurrent or fitting))
 
 
 def require_shared_storage(storage: Path) -> None:
@@ -80,14 +99,23 @@ def _amounts(room: Room) -> str:
 
 
 def _hosts_to_come() -> Iterator[Room]:
-    """Yields the hosts that the autoscaler may add, where this is the head of a cluster that `ray up` made."""
+    """Yields the hosts that the autoscaler may add, where this is the head of a cluster that `ray up` made.
+
+    Those of a kind that run already are left out. Hosts of one's own are there, or unknown: nothing comes of them.
+    """
     try:
         config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
-        kinds = config["available_node_types"].values()
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        kinds, head = dict(config["available_node_types"]), config["head_node_type"]
+        if config["provider"]["type"] == "local":
+            return
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError):
         return
-    for kind in kinds:
-        yield kind.get("resources") or {}
+    running = Counter(node["Labels"].get(KIND_LABEL, "") for node in living_nodes())
+    left = int(config.get("max_workers", 0)) - sum(running[kind] for kind in kinds if kind != head)
+    for name, kind in kinds.items():
+        more = 0 if name == head else min(left, int(kind.get("max_workers", 0)) - running[name])
+        left -= max(0, more)
+        yield from [kind.get("resources") or {}] * more
 
 
 def _ask(node: Mapping[str, Any], place: Path) -> Any:

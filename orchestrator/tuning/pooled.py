@@ -108,6 +108,10 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
         """A worker was released, or given up by the study."""
         self._actors.pop(trial.config["worker"], None)
 
+    def workers(self) -> list[str]:
+        """Returns the workers that run, in the order in which they began."""
+        return list(self._actors)
+
     def kill(self, workers: frozenset[str]) -> None:
         """Ends the processes of workers whose time is over; user code may hold them for hours."""
         for worker in workers & set(self._actors):
