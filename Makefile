@@ -16,11 +16,12 @@ FAST := tests/unit tests/contracts tests/properties tests/quality
 SLOW := tests/ray tests/end_to_end
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test test-system check bench clean
 
 help:
 	@echo "make run    tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
 	@echo "make test   all tests, the fast ones first (at most 15 minutes)"
+	@echo "make test-system  a cluster of three hosts, an object store; as root it installs what it needs (15 minutes)"
 	@echo "make check  format, lint, types, layers, fast tests"
 	@echo "make bench  the benchmarks, each beside its peers"
 	@echo "make clean  take away what these made: .venv, runs, caches"
@@ -32,6 +33,10 @@ run: $(RUN_STAMP)
 test: $(TEST_STAMP)
 	$(BIN)/python -m pytest -q $(FAST)
 	$(BIN)/python -m pytest -q $(SLOW)
+
+test-system: $(TEST_STAMP)
+	@tests/system/prepare.sh
+	$(BIN)/python -m pytest -q -rs tests/system
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.options import job_server_options, json_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.domain.errors import UnknownStudy
 from orchestrator.process_graph.job_address import cluster_token
@@ -68,7 +69,7 @@ def watch(server: JobServer, job: Job, *, as_json: bool) -> int:
     elif code and _was_cut_off(ended):
         _tell(
             f"job {job.id} ended before its study did ({_first_line(ended.message)}); the study goes on where its "
-            f"actors live: orchestrator attach {job.study} --address {server.address}"
+            f"actors live: {pasted('attach', job.study, '--address', server.address)}"
         )
     return code
 
@@ -79,8 +80,8 @@ def _first_line(text: str) -> str:
 
 def how_to_go_on(server: JobServer, job: Job) -> str:
     """Returns the commands that one needs after having left."""
-    there = f"{job.study} --address {server.address}"
-    return f"watch it:  orchestrator attach {there}\nend it:    orchestrator stop {there}"
+    there = (job.study, "--address", server.address)
+    return f"watch it:  {pasted('attach', *there)}\nend it:    {pasted('stop', *there)}"
 
 
 class _Lines:

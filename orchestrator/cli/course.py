@@ -196,7 +196,8 @@ class Course:
         if self._choices.as_json:
             print_json(data)
         else:
-            click.echo(closing_block(data, self._specification, self._storage))
+            stays = self._choices.keep or self._choices.address is not None
+            click.echo(closing_block(data, self._specification, self._storage, stays=stays))
 
     def _end(self) -> None:
         """Ends the session if it is this command's; another interrupt does not stop that half-way."""

@@ -44,7 +44,7 @@ def submit(file: Path, address: str, token_file: Path | None, no_wait: bool, as_
 
     directory = (given["working_dir"] or file.parent).resolve()
     specification = read_study_file(file, _changes(given))
-    words = _words(_inside(file, directory), _storage(specification.storage), given, as_json)
+    words = _words(_inside(file, directory), _storage(specification.storage), given)
     server = JobServer(address, cluster_token(token_file))
     with packed(directory) as package:
         source = hashlib.sha256("\0".join([package.sha256, *words]).encode()).hexdigest()
@@ -52,15 +52,18 @@ def submit(file: Path, address: str, token_file: Path | None, no_wait: bool, as_
         if running and running[0].source != source:
             raise StudyBusy(
                 f"a study '{specification.study}' runs already on this cluster, made of another file or with other "
-                f"options (job {running[0].id}); watch it with `orchestrator attach {specification.study}`, end it "
-                f"with `orchestrator stop {specification.study} --address {address}`, or give this one another name"
+                f"options (job {running[0].id}). {how_to_go_on(server, running[0])}\nor give this one another name"
             )
         if running:
             job = running[0]
             click.echo(f"study '{job.study}' runs already, as job {job.id}; watching it", err=True)
         else:
             job = server.submit(
-                specification.study, _storage(specification.storage), words, package=package, source=source
+                specification.study,
+                _storage(specification.storage),
+                words + (["--json"] if as_json else []),
+                package=package,
+                source=source,
             )
             click.echo(f"study '{job.study}' is job {job.id} on {address}", err=True)
     if not no_wait:
@@ -83,12 +86,12 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _words(file: Path, storage: str, given: dict[str, Any], as_json: bool) -> list[str]:
+def _words(file: Path, storage: str, given: dict[str, Any]) -> list[str]:
     words = ["orchestrator", "run", str(file), "--address", "auto", "--storage", storage]
     for key in ("trials", "time", "serve_host"):
         if given[key] is not None:
             words += [f"--{key.replace('_', '-')}", str(given[key])]
-    return words + (["--json"] if as_json else [])
+    return words
 
 
 def _inside(file: Path, directory: Path) -> Path:

@@ -82,11 +82,13 @@ def read_summary(layout: Layout) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def closing_block(data: Mapping[str, Any], specification: StudySpecification, storage: Path) -> str:
-    """Returns the summary for people, with what to do next."""
+def closing_block(
+    data: Mapping[str, Any], specification: StudySpecification, storage: Path, *, stays: bool = False
+) -> str:
+    """Returns the summary for people, with what to do next; the endpoint answers still where it `stays`."""
     head = f"study '{data['study']}': {REASONS.get(data['reason'], data['reason'])}, {duration(data['seconds'])}"
     return f"{head}\n{block([(label, text) for label, text in _facts(data, specification, storage) if text])}" + (
-        _next_step(data, specification, storage)
+        _next_step(data, specification, storage, stays)
     )
 
 
@@ -130,8 +132,10 @@ def _served(data: Mapping[str, Any], specification: StudySpecification) -> str:
     return ", ".join(part for part in (promoted, asked, problem) if part)
 
 
-def _next_step(data: Mapping[str, Any], specification: StudySpecification, storage: Path) -> str:
+def _next_step(data: Mapping[str, Any], specification: StudySpecification, storage: Path, stays: bool) -> str:
     if specification.serve is None or not data["curl"]:
         return ""
+    if stays:
+        return f"\n\nthe endpoint goes on; ask it:\n\n{data['curl']}"
     command = pasted("serve", specification.serve.name, storage=storage)
     return f"\n\nbring the endpoint back and ask it:\n\n{command}\n{data['curl']}"
