@@ -1,4 +1,4 @@
-"""cluster.yaml is one that Ray takes, and says the same thing everywhere. No cloud is asked."""
+"""The two forms of a cluster's file are ones that Ray takes, and say the same thing everywhere. No cloud is asked."""
 
 import json
 import re
@@ -14,9 +14,22 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
+ON_PREMISE = "deploy/clusters/onpremise.yaml"
+
+
 @pytest.fixture(scope="module")
 def cluster() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+@pytest.fixture(scope="module", params=["cluster.yaml", ON_PREMISE])
+def each(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / request.param).read_text())
+
+
+@pytest.fixture(scope="module")
+def on_premise() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / ON_PREMISE).read_text())
 
 
 def ray_schema() -> dict[str, Any]:
@@ -31,13 +44,13 @@ def starts(cluster: dict[str, Any]) -> list[str]:
     return [command for command in commands if "ray start" in command]
 
 
-def test_rays_own_schema_takes_it(cluster: dict[str, Any]) -> None:
-    jsonschema.validate(cluster, ray_schema())
+def test_rays_own_schema_takes_it(each: dict[str, Any]) -> None:
+    jsonschema.validate(each, ray_schema())
 
 
-def test_rays_schema_would_refuse_an_unknown_key(cluster: dict[str, Any]) -> None:
+def test_rays_schema_would_refuse_an_unknown_key(each: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**cluster, "max_worker": 3}, ray_schema())
+        jsonschema.validate({**each, "max_worker": 3}, ray_schema())
 
 
 def test_the_head_is_one_of_the_node_types(cluster: dict[str, Any]) -> None:
@@ -58,21 +71,34 @@ def test_only_gpu_workers_are_taken_from_the_spot_market(cluster: dict[str, Any]
     assert kinds["gpu"]["docker"]["worker_image"].endswith("-gpu")
 
 
-def test_each_start_is_guarded_by_the_token(cluster: dict[str, Any]) -> None:
-    assert len(starts(cluster)) == 2
-    assert all(command.startswith("RAY_AUTH_MODE=token ray start ") for command in starts(cluster))
-    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+def test_each_start_is_guarded_by_the_token(each: dict[str, Any]) -> None:
+    assert len(starts(each)) == 2
+    assert all(re.match(r"RAY_AUTH_MODE=token (RAY_\w+=\d+ )*ray start ", command) for command in starts(each))
+    assert each["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_whatever_is_executed_in_the_containers_shows_the_token(cluster: dict[str, Any]) -> None:
     assert "-e RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
 
 
-def test_workers_join_the_port_that_the_head_opens(cluster: dict[str, Any]) -> None:
-    head, worker = starts(cluster)
+def test_all_hosts_of_ones_own_are_started(on_premise: dict[str, Any]) -> None:
+    workers = len(on_premise["provider"]["worker_ips"])
+    assert on_premise["min_workers"] == on_premise["max_workers"] == workers
+
+
+def test_workers_join_the_port_that_the_head_opens(each: dict[str, Any]) -> None:
+    head, worker = starts(each)
     port = re.search(r"--port=(\d+)", head)
     joined = re.search(r"--address=\$RAY_HEAD_IP:(\d+)", worker)
     assert port is not None
     assert joined is not None
     assert port[1] == joined[1]
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
+
+
+def test_both_forms_install_the_program_alike(cluster: dict[str, Any], on_premise: dict[str, Any]) -> None:
+    assert cluster["setup_commands"] == on_premise["setup_commands"]
+    assert cluster["file_mounts"] == on_premise["file_mounts"]
 
 
 def test_nothing_is_open_to_the_world_but_ssh(cluster: dict[str, Any]) -> None:
