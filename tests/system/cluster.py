@@ -98,7 +98,6 @@ class Cluster:
         file["cluster_name"] = f"test-{secrets.token_hex(4)}"
         file["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
         file["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
-        file["min_workers"] = file["max_workers"] = len(self.workers)
         file["file_mounts"] = {"~/.ray/auth_token": file["file_mounts"]["~/.ray/auth_token"]}
         file["setup_commands"] = []
         limits = f" --num-cpus={CPUS} --object-store-memory={OBJECT_STORE_BYTES}"
