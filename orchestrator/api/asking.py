@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.domain.errors import InvalidSpecification, did_you_mean
+from orchestrator.domain.errors import InvalidSpecification
 from orchestrator.domain.exchange import Answer, Message, Progress, Run
 from orchestrator.domain.space import Value
 from orchestrator.domain.trials import Decision, Failure
@@ -98,9 +98,7 @@ class Desk:
         """
         metric = self.keeper.study.specification.objective.metric
         if metric not in metrics:
-            raise InvalidSpecification(
-                f"the metric '{metric}' is needed; given {sorted(metrics)}.{did_you_mean(metric, metrics)}"
-            )
+            raise InvalidSpecification(f"the metric '{metric}' is needed; given {sorted(metrics)}")
         try:
             return {name: float(value) for name, value in metrics.items()}
         except (TypeError, ValueError):
