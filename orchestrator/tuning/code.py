@@ -43,8 +43,7 @@ class Code:
     def of(cls, target: object) -> "Code":
         """Returns the code of an object at hand."""
         resolved = resolve_object(target)
-        module = getattr(target, "__module__", "__main__")
-        if module != "__main__" and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
+        if _can_be_imported(target):
             return cls(resolved.reference, resolved.code_sha256)
         return cls(resolved.reference, resolved.code_sha256, target=target)
 
@@ -77,6 +76,14 @@ class Code:
                 f"({resolved.code_sha256[:12]} against {self.sha256[:12]}); bring the same files to every host"
             )
         return resolved
+
+
+def _can_be_imported(target: object) -> bool:
+    """Whether its module holds the very object under its name; not so for a lambda, or what a decorator hides."""
+    module = getattr(target, "__module__", "__main__")
+    if module == "__main__" or module not in sys.modules:
+        return False
+    return getattr(sys.modules[module], getattr(target, "__qualname__", ""), None) is target
 
 
 def absolute(reference: str) -> str:

@@ -1,5 +1,7 @@
 """The user's code as it travels: by name with its hash, or by value."""
 
+import functools
+import importlib
 import pickle
 import subprocess
 import sys
@@ -78,6 +80,26 @@ def test_an_object_without_a_name_is_itself_here_and_a_copy_elsewhere(tmp_path):
     code = Code.of(objective)
     assert code.resolve().target is objective
     assert elsewhere(code, tmp_path, "print(code.resolve().kind, code.resolve().target(40))") == "function 42"
+
+
+def test_a_lambda_and_a_method_of_an_object_go_by_value(tmp_path, monkeypatch):
+    (tmp_path / "lambdas.py").write_text("objective = lambda trial: trial\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("lambdas")
+    assert Code.of(module.objective).resolve().target is module.objective
+    assert Code.of(functools.partial(max, 1)).resolve().target(2) == 2
+    assert elsewhere(Code.of(module.objective), tmp_path, "print(code.resolve().target(42))") == "42"
+
+
+def test_a_class_within_a_class_goes_by_value():
+    code = Code.of(Outer.Bowl)
+    assert code.target is Outer.Bowl
+    assert code.resolve().target is Outer.Bowl
+
+
+class Outer:
+    class Bowl(Trivial):
+        "Has a name of two parts."
 
 
 def test_a_class_of_a_function_travels_too(tmp_path):
