@@ -70,6 +70,7 @@ class JobServer:
 
     def __init__(self, address: str, token: str | None) -> None:
         self.address = address.rstrip("/")
+        self._has_token = token is not None
         require_answer(self.address)
         for talkative in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
             logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -161,7 +162,7 @@ class JobServer:
         try:
             yield
         except AuthenticationError as error:
-            given = "the token is wrong" if "Invalid" in str(error) else "no token was given"
+            given = "the token is wrong" if self._has_token else "no token was given"
             raise ClusterError(
                 f"the cluster at {self.address} refuses: {given}. Give --token-file FILE, or set {TOKEN_VARIABLE} or "
                 f"{TOKEN_PATH_VARIABLE}, or put it into {TOKEN_PATH}; it is the file of that name on the cluster's head"

@@ -5,10 +5,12 @@ What is asked of it comes from outside: the machine, which has the token in a ho
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,11 @@ class Cluster:
         assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start(self, log: Path, *words: str) -> "subprocess.Popen[bytes]":
-        """Starts `orchestrator` outside of the cluster, writing into a file."""
+    def start(self, name: str, *words: str) -> "Watching":
+        """Starts `orchestrator` outside of the cluster; what it says is kept under the name."""
+        log = self.hosts.client_home / f"{name}.log"
         with log.open("wb") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [str(BIN / "orchestrator"), *words],
                 env=self.environment(None),
                 cwd=ROOT,
@@ -75,6 +78,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        return Watching(process, log)
 
     def environment(self, home: Path | None) -> dict[str, str]:
         """Returns the environment of a client; another home has no token."""
@@ -108,6 +112,26 @@ class Cluster:
     def host_at(self, address: str) -> Host:
         """Returns the host that has the address."""
         return next(host for host in self.hosts.all if host.address == address)
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """A command that watches, outside of the cluster."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def wait_for(self, words: str, seconds: float) -> None:
+        """Returns when it has said the words."""
+        deadline = time.monotonic() + seconds
+        while words not in (said := self.log.read_text()):
+            assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {words!r}; it said:\n{said}"
+            time.sleep(POLL_SECONDS)
+
+    def interrupt(self) -> int:
+        """Sends Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(20)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:

@@ -4,7 +4,6 @@ One cluster for all tests of this module, in their order: each goes on where the
 """
 
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,19 +79,17 @@ def endpoint_token(cluster: Cluster) -> str:
     return (cluster.storage / "endpoints/digits/token").read_text().strip()
 
 
-def test_a_study_from_outside_runs_on_every_host_with_its_own_code(cluster: Cluster, tmp_path: Path) -> None:
-    watching = cluster.start(tmp_path / "submit.log", *submitted(cluster))
+def test_a_study_from_outside_runs_on_every_host_with_its_own_code(cluster: Cluster) -> None:
+    watching = cluster.start("submit", *submitted(cluster))
     journal = Layout(cluster.storage, STUDY)
     wait_for(
         lambda: journal.exists() and len(of_type(events(cluster), "checkpointed")) > 10, "checkpoints", PATIENCE_SECONDS
     )
     everywhere = {host.address for host in cluster.hosts.all}
     wait_for(lambda: worker_hosts(cluster) == everywhere, "workers on every host", PATIENCE_SECONDS)
-    watching.send_signal(signal.SIGINT)  # Ctrl-C leaves it running
-    assert watching.wait(20) == 130
-    said = (tmp_path / "submit.log").read_text()
-    assert f"orchestrator attach {STUDY} --address {cluster.jobs}" in said
-    assert "trials" in said, "progress was shown"
+    watching.wait_for("20000 trials", PATIENCE_SECONDS)
+    assert watching.interrupt() == 130, "Ctrl-C leaves it running"
+    watching.wait_for(f"orchestrator attach {STUDY} --address {cluster.jobs}", 1)
 
 
 def test_the_endpoint_answers_outside_with_its_token_alone(cluster: Cluster) -> None:
@@ -125,6 +122,13 @@ def test_the_same_command_watches_and_another_is_refused(cluster: Cluster) -> No
     assert (other.returncode, "runs already" in other.stderr) == (1, True)
 
 
+def test_a_storage_that_a_host_does_not_see_is_refused_before_trials(cluster: Cluster) -> None:
+    done = cluster.run("submit", str(FILE.with_name("unseen.yaml")), "--address", cluster.jobs, check=False)
+    assert done.returncode == 1
+    assert "does not share the storage /tmp/of-one-host" in done.stdout
+    assert any(f"host {host.address}" in done.stdout for host in cluster.workers)
+
+
 def test_a_host_without_power_costs_no_attempt(cluster: Cluster) -> None:
     before = graph(cluster)
     replicas = {node["host"] for node in before if node["kind"] == "replica"}
@@ -150,7 +154,7 @@ def test_a_host_without_power_costs_no_attempt(cluster: Cluster) -> None:
     wait_for(lambda: ask_endpoint(cluster, endpoint_token(cluster)) == 200, "an answer", PATIENCE_SECONDS)
 
 
-def test_the_study_outlives_the_command_in_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_study_outlives_the_command_in_the_cluster(cluster: Cluster) -> None:
     entry = [process for process in cluster.hosts.processes(cluster.head) if "submit" not in process.cmdline()]
     commands = [
         p for p in entry if p.cmdline()[1:3] and p.cmdline()[1].endswith("/orchestrator") and "run" in p.cmdline()
@@ -160,14 +164,13 @@ def test_the_study_outlives_the_command_in_the_cluster(cluster: Cluster, tmp_pat
         process.kill()
     killed_at = time.time()
     wait_for(lambda: of_type(events(cluster, killed_at), "checkpointed"), "more checkpoints", PATIENCE_SECONDS)
-    attached = cluster.start(tmp_path / "attach.log", "attach", STUDY, "--address", cluster.jobs)
-    wait_for(lambda: "trials" in (tmp_path / "attach.log").read_text(), "progress", PATIENCE_SECONDS)
-    attached.send_signal(signal.SIGINT)
-    assert attached.wait(20) == 130
+    attached = cluster.start("attach", "attach", STUDY, "--address", cluster.jobs)
+    attached.wait_for("trials, rungs", PATIENCE_SECONDS)
+    assert attached.interrupt() == 130
     assert not of_type(events(cluster, killed_at), "opened"), "the study's actor lived on"
 
 
-def test_a_new_cluster_goes_on_where_a_lost_head_left(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_new_cluster_goes_on_where_a_lost_head_left(cluster: Cluster) -> None:
     cluster.hosts.cut_power(cluster.head)
     for host in cluster.workers:
         cluster.hosts.cut_power(host)  # they would end themselves within a minute: only the storage outlives the head
