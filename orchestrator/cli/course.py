@@ -141,9 +141,8 @@ class Course:
     def _drive(self, view: Observer) -> Outcome:
         view.say(f"loading {self._specification.trainable}…")
         code = Code.named(self._specification.trainable)
-        return drive(
-            self._specification, code, Watch(self._specification, view, self._traffic), address=self._choices.address
-        )
+        watch = Watch(self._specification, view, self._traffic, _heed_termination)
+        return drive(self._specification, code, watch, address=self._choices.address)
 
     def _interrupted(self, view: View, code: int) -> int:
         view.close()
@@ -215,16 +214,18 @@ class Course:
 
 @contextmanager
 def _termination() -> Iterator[None]:
-    """Lets SIGTERM end the command like Ctrl-C does; Ray, when it is connected to, puts the same in place."""
-
-    def leave(number: int, frame: Any) -> None:
-        sys.exit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    """Lets SIGTERM end the command like Ctrl-C does."""
+    before = signal.getsignal(signal.SIGTERM)
+    _heed_termination()
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _heed_termination() -> None:
+    """Takes SIGTERM over; again after Ray was connected to, whose own handler aborts the process 3 s later."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
 def _end_session(storage: Path) -> None:

@@ -1,7 +1,7 @@
 """Who watches a study that a command runs: the screen, and what has to happen as soon as something is known."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ class _Hidden(Silence, View):
 class Watch:
     """Hears of the study first: keeps its file, begins the traffic with the first promotion, then lets it be shown."""
 
-    def __init__(self, specification: StudySpecification, view: Observer, traffic: Traffic | None) -> None:
+    def __init__(
+        self, specification: StudySpecification, view: Observer, traffic: Traffic | None, opened: Callable[[], None]
+    ) -> None:
         self._specification = specification
         self._view = view
         self._traffic = traffic
-        self._is_written = False
+        self._opened = opened  # called once, when the study is open
+        self._is_open = False
 
     def say(self, line: str) -> None:
         """Passes the line on."""
@@ -41,10 +44,11 @@ class Watch:
 
     def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
         """Does what is due, and passes on how the study stands."""
-        if not self._is_written:  # the study is open now, so that its file cannot be laid over another study's
+        if not self._is_open:  # from now on, so that its file cannot be laid over another study's
             root = Layout(Path(self._specification.storage), self._specification.study).root
             write_study_file(self._specification, root / "study.yaml")
-            self._is_written = True
+            self._opened()
+            self._is_open = True
         endpoint = runner["endpoint"] if runner is not None else None
         if self._traffic is not None and not self._traffic.has_started and endpoint and status["champion"]:
             self._traffic.start(endpoint["url"], Path(endpoint["token_file"]))

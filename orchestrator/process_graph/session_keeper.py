@@ -33,6 +33,7 @@ def main() -> None:
         configure_logging=False,
         logging_level="ERROR",
     )
+    signal.signal(signal.SIGTERM, lambda *_: gone.set())  # Ray's own handler aborts 3 s later, amid the shutdown
     SessionFile(context.address_info["gcs_address"], ProcessMark.of(os.getpid())).write(path)
     while path.exists() and not gone.wait(LOOK_SECONDS):
         pass

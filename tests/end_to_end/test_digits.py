@@ -132,3 +132,16 @@ def test_down_ends_everything(command_line: CommandLine, served: Told) -> None:
     assert "endpoint 'digits'" in out
     assert command_line.left_running() == []
     assert "nothing runs" in command_line.finish("down")[1]
+
+
+def test_down_ends_the_command_that_watches_too(command_line: CommandLine, served: Told) -> None:
+    watched = command_line.start("run", str(command_line.study_file), "--fresh", "--trials", "1000")
+    wait_for((command_line.storage / ".old").exists, "the old study set aside")
+    wait_for(lambda: begun(command_line) or watched.poll() is not None, "a trial begun")
+    code, out, err = command_line.finish("down")
+    _, told = watched.communicate(timeout=60)
+    assert code == 0, err
+    assert f"process {watched.pid}" in out
+    assert watched.returncode == 143, told
+    assert "SIGTERM received" not in told
+    assert command_line.left_running() == []
