@@ -10,6 +10,9 @@ Source = Callable[[], Iterable[bytes]]
 class Files(Protocol):
     """Files by name, `/` between folders. Everything raises OSError; a missing file FileNotFoundError."""
 
+    def below(self, name: str) -> "Files":
+        """Returns the files of a folder."""
+
     def read(self, name: str) -> bytes:
         """Returns the content."""
 

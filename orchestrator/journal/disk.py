@@ -18,6 +18,10 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def below(self, name: str) -> "Disk":
+        """Returns the files of a folder."""
+        return Disk(self.root / name)
+
     def read(self, name: str) -> bytes:
         """Returns the content."""
         return (self.root / name).read_bytes()

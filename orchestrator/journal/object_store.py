@@ -38,21 +38,34 @@ REMEDIES = {
 }
 
 
-class ObjectStore:
-    """The objects under one prefix. Its file system is made at the first request."""
+class Connection:
+    """The file system of one address, made at the first request; folders below share it."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._opened: tuple[Any, str] | None = None
 
-    def _open(self) -> tuple[Any, str]:
+    def open(self) -> tuple[Any, str]:
+        """Returns (the file system, the path of the address in it)."""
         if self._opened is None:
             self._opened = _open_s3(self._uri) if self._uri.startswith("s3:") else _open_other(self._uri)
         return self._opened
 
+
+class ObjectStore:
+    """The objects under one prefix."""
+
+    def __init__(self, connection: Connection, folder: str = "") -> None:
+        self._connection = connection
+        self._folder = folder
+
+    def below(self, name: str) -> "ObjectStore":
+        """Returns the objects of a folder."""
+        return ObjectStore(self._connection, f"{self._folder}/{name}")
+
     def _at(self, name: str) -> tuple[Any, str]:
-        file_system, prefix = self._open()
-        return file_system, f"{prefix}/{name}".rstrip("/")
+        file_system, prefix = self._connection.open()
+        return file_system, f"{prefix}{self._folder}/{name}".strip("/")
 
     def read(self, name: str) -> bytes:
         """Returns the content: on S3 a HEAD and a GET."""
@@ -71,9 +84,11 @@ class ObjectStore:
         if new and self.exists(name):
             raise FileExistsError(17, "it exists already")
         file_system, path = self._at(name)
-        with file_system.open_output_stream(path) as file:
-            for chunk in source():
-                file.write(chunk)
+        try:
+            _put(file_system, path, source)
+        except FileNotFoundError:  # a file system with real folders
+            file_system.create_dir(path.rpartition("/")[0], recursive=True)
+            _put(file_system, path, source)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Returns the size in bytes of every object below a folder: one LIST for each thousand."""
@@ -98,7 +113,7 @@ class ObjectStore:
             return []
 
     def _name(self, path: str) -> str:
-        return path[len(self._open()[1]) :].lstrip("/")
+        return path[len(self._at("")[1]) :].lstrip("/")
 
     def exists(self, name: str) -> bool:
         """Whether there is an object of that name, or a folder that holds anything."""
@@ -125,6 +140,12 @@ class ObjectStore:
             return
 
 
+def _put(file_system: Any, path: str, source: Source) -> None:
+    with file_system.open_output_stream(path) as file:
+        for chunk in source():
+            file.write(chunk)
+
+
 def _open_s3(uri: str) -> tuple[Any, str]:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
@@ -148,8 +169,14 @@ def _open_s3(uri: str) -> tuple[Any, str]:
 def _open_other(uri: str) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem
 
-    file_system, path = FileSystem.from_uri(uri)
-    return file_system, path.rstrip("/")
+    try:
+        file_system, path = FileSystem.from_uri(uri)
+    except (ValueError, NotImplementedError) as error:  # pyarrow does not know the scheme, or was built without it
+        raise StorageError(
+            f"storage {uri!r} cannot be used: {str(error).partition(': ')[0]}; give a directory, or an address that "
+            "pyarrow.fs knows, such as s3://BUCKET/PREFIX"
+        ) from error
+    return file_system, path.strip("/")
 
 
 def check_s3(uri: str) -> None:

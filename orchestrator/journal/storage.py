@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from orchestrator.domain.errors import StorageError
 from orchestrator.journal.contents import Files, Source
 from orchestrator.journal.disk import Disk
-from orchestrator.journal.object_store import ObjectStore, check_s3, explain, is_transient
+from orchestrator.journal.object_store import Connection, ObjectStore, check_s3, explain, is_transient
 from orchestrator.journal.publishing import Published, download, published, upload
 
 T = TypeVar("T")
@@ -41,18 +41,13 @@ class Storage:
     patience_seconds: float = field(default=PATIENCE_SECONDS, compare=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
-    _files: Files = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        local = is_path(self.uri)
-        object.__setattr__(self, "_files", Disk(Path(self.uri)) if local else ObjectStore(self.uri))
+    _files: Files = field(kw_only=True, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.uri, self.patience_seconds, self.clock, self.sleep)
+        return _restored, (self.uri, self.patience_seconds, self.clock, self.sleep)
 
-    @classmethod
+    @staticmethod
     def of(
-        cls,
         place: str | Path,
         *,
         patience_seconds: float = PATIENCE_SECONDS,
@@ -64,7 +59,7 @@ class Storage:
         Raises:
             StorageError: the address cannot be understood.
         """
-        return cls(_normal(str(place)), patience_seconds, clock, sleep)
+        return _restored(_normal(str(place)), patience_seconds, clock, sleep)
 
     @property
     def is_local(self) -> bool:
@@ -86,7 +81,7 @@ class Storage:
         """Returns the storage of the folder `name` in this one."""
         address, question, options = self.uri.partition("?")
         below = f"{address.rstrip('/')}/{_checked(name)}"
-        return replace(self, uri=f"{below}{question}{options}")
+        return replace(self, uri=f"{below}{question}{options}", _files=self._files.below(name))
 
     def patient(self, seconds: float) -> "Storage":
         """Returns the same storage for somebody who can wait for a shorter or a longer time."""
@@ -220,6 +215,11 @@ class _Attempts:
             raise StorageError(f"{self._place} cannot be {self._done}: {reason}; {remedy}") from error
         self._storage.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+
+
+def _restored(uri: str, patience: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> Storage:
+    files = Disk(Path(uri)) if is_path(uri) else ObjectStore(Connection(uri))
+    return Storage(uri, patience, clock, sleep, _files=files)
 
 
 def is_path(uri: str) -> bool:
