@@ -68,6 +68,8 @@ def worker_slots(specification: StudySpecification, *, with_hosts_to_come: bool)
 def require_shared_storage(storage: Path) -> None:
     """Raises where a host does not see the storage, or cannot write there. Costs nothing on a single host.
 
+    A host that lost its power is waited for until Ray gives it up.
+
     Raises:
         StorageError: with the host's name, and what it said.
     """
@@ -78,9 +80,8 @@ def require_shared_storage(storage: Path) -> None:
     place.mkdir(parents=True)
     try:
         (place / "asked").write_text(place.name)
-        answers = {node["NodeManagerAddress"]: _ask(node, place) for node in nodes}
-        for host, answer in answers.items():
-            _require_seen(host, answer, place, storage)
+        for node, answer in [(node, _ask(node, place)) for node in nodes]:
+            _require_seen(node, answer, storage)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -135,10 +136,13 @@ def _answer(place: str) -> str:
     return ""
 
 
-def _require_seen(host: str, answer: Any, place: Path, storage: Path) -> None:
+def _require_seen(node: Mapping[str, Any], answer: Any, storage: Path) -> None:
+    host = node["NodeManagerAddress"]
     try:
         wrong = str(ray.get(answer, timeout=PROBE_SECONDS))
     except RayError as error:
+        if node["NodeID"] not in {other["NodeID"] for other in living_nodes()}:
+            return  # it died meanwhile, and sees nothing any more
         raise ClusterError(
             f"host {host} of the cluster cannot run the program ({str(error).strip().splitlines()[-1]}); install the "
             "same version of it on every host"

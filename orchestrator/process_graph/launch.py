@@ -1,16 +1,16 @@
 """Brings a study up in the Ray cluster that this process is connected to, and finds one that runs."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util import list_named_actors
 
-from orchestrator.domain.errors import ClusterError, OrchestratorError
+from orchestrator.domain.errors import ClusterError, OrchestratorError, SessionLost
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_shared_storage
 from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name, study_of
@@ -21,6 +21,7 @@ from orchestrator.tuning.versions import versions
 
 FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1} | ON_HEAD
 WATCHED_SECONDS = 5.0  # whoever watches asks four times a second
+LOOK_SECONDS = 1.0  # between two looks whether Ray itself still lives
 ASK_SECONDS = 60.0  # an actor that restarts replays its journal first
 
 
@@ -32,34 +33,39 @@ class RunningStudy:
     storage: Path
     study: Any
     runner: Any
+    is_there: Callable[[], bool] = field(default=lambda: True)
+    """Whether the Ray session that it runs in still lives, as far as this host can tell."""
+
+    def _ask(self, reference: Any) -> Any:
+        return ask(reference, self.is_there)
 
     def status(self) -> dict[str, Any]:
         """Returns where the study stands; see `orchestrator.study.status`."""
-        return _plain(ask(self.study.status.remote()))
+        return _plain(self._ask(self.study.status.remote()))
 
     def outcome(self) -> dict[str, Any]:
         """Returns savings, the first failure and the bundles."""
-        return _plain(ask(self.study.outcome.remote()))
+        return _plain(self._ask(self.study.outcome.remote()))
 
     def runner_status(self) -> dict[str, Any]:
         """Returns how the study is run: execution, slots, endpoint, errors."""
-        return _plain(ask(self.runner.describe.remote()))
+        return _plain(self._ask(self.runner.describe.remote()))
 
     def stop(self, reason: str = "stopped") -> None:
         """Begins no more trials; what runs is sent away at its next word."""
-        ask(self.study.stop.remote(reason))
+        self._ask(self.study.stop.remote(reason))
 
     def is_watched(self) -> bool:
         """Returns whether some command watches the study to its end; that one releases it."""
-        return bool(ask(self.runner.unwatched_seconds.remote()) < WATCHED_SECONDS)
+        return bool(self._ask(self.runner.unwatched_seconds.remote()) < WATCHED_SECONDS)
 
     def extend(self, trials: int | None, seconds: float | None) -> None:
         """Goes on within a larger budget; what is None stays as it is."""
-        ask(self.study.extend.remote(trials, seconds))
+        self._ask(self.study.extend.remote(trials, seconds))
 
     def rolled_back(self, version: str) -> None:
         """Tells the study that its endpoint answers with an earlier version again."""
-        ask(self.study.rolled_back.remote(version))
+        self._ask(self.study.rolled_back.remote(version))
 
     def release(self) -> None:
         """Ends the study's actors; the study itself stays on its storage. The endpoint stays."""
@@ -80,8 +86,9 @@ def launch(specification: StudySpecification, storage: Path, code: Code, *, addr
         StudyBusy, InvalidSpecification, JournalDamaged: see `StudyKeeper.open`.
         ClusterError, StorageError: the cluster has no host for it, or one that does not see the storage.
     """
-    require_room(specification)
-    require_shared_storage(storage)
+    if find(specification, storage) is None:
+        require_room(specification)
+        require_shared_storage(storage)
     plain = specification.to_dict()
     defaults = trial_defaults(code.resolve())
     study = (
@@ -121,23 +128,36 @@ def running_studies() -> dict[str, Any]:
     return {study: ray.get_actor(name, namespace=NAMESPACE) for name, study in studies.items()}
 
 
-def ask(reference: Any) -> Any:
-    """Returns an actor's answer; its errors as our own. An actor that restarts is waited for."""
+def ask(reference: Any, is_there: Callable[[], bool] = lambda: True) -> Any:
+    """Returns an actor's answer; its errors as our own. An actor that restarts is waited for.
+
+    Raises:
+        SessionLost: Ray itself has died meanwhile.
+        ClusterError: no answer came in time, or the actor is gone for good.
+    """
     deadline = time.monotonic() + ASK_SECONDS
     while True:
         try:
-            return ray.get(reference, timeout=max(1.0, deadline - time.monotonic()))
+            return ray.get(reference, timeout=LOOK_SECONDS)
         except GetTimeoutError as error:
-            raise ClusterError(
-                f"the study's actor did not answer within {ASK_SECONDS:.0f} s; is the host overloaded? "
-                "The same command again goes on where this one was"
-            ) from error
+            _require(is_there, error)
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the study's actor did not answer within {ASK_SECONDS:.0f} s; is the host overloaded? "
+                    "The same command again goes on where this one was"
+                ) from error
         except RayTaskError as error:
             if isinstance(error.cause, OrchestratorError):
                 raise error.cause from None
             raise
-        except RayActorError as error:
+        except RayError as error:
+            _require(is_there, error)
             raise ClusterError(f"the study's actor is gone: {str(error).splitlines()[0]}") from error
+
+
+def _require(is_there: Callable[[], bool], error: Exception) -> None:
+    if not is_there():
+        raise SessionLost("the local Ray has died; the same command again goes on where this one was") from error
 
 
 def _plain(answer: Any) -> dict[str, Any]:

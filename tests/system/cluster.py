@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
-from hosts import PLACE, ROOT, Host, Hosts
+from hosts import PLACE, ROOT, Hosts
 
 FILE = ROOT / "deploy/clusters/onpremise.yaml"
 BIN = Path(sys.executable).parent
@@ -28,13 +30,13 @@ POLL_SECONDS = 0.2
 
 
 class Cluster:
-    """The cluster and its client. `head` and `workers` are hosts."""
+    """The cluster and its client. The first of the hosts is its head."""
 
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
         self.head, *self.workers = hosts.all
         self.storage = hosts.shared / "runs"
-        self.jobs = f"http://{self.head.address}:8265"
+        self.jobs = f"http://{self.head.ip}:8265"
         self.token = secrets.token_hex(16)
         token_file = hosts.client_home / ".ray/auth_token"
         token_file.parent.mkdir()
@@ -100,7 +102,7 @@ class Cluster:
         """Returns the on-premise file with these hosts in it; the program is installed on them already."""
         file: dict[str, Any] = yaml.safe_load(FILE.read_text())
         file["cluster_name"] = f"test-{secrets.token_hex(4)}"
-        file["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
+        file["provider"] |= {"head_ip": self.head.ip, "worker_ips": [host.ip for host in self.workers]}
         file["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
         file["file_mounts"] = {"~/.ray/auth_token": file["file_mounts"]["~/.ray/auth_token"]}
         file["setup_commands"] = []
@@ -109,9 +111,15 @@ class Cluster:
             commands[:] = [command + limits if "ray start" in command else command for command in commands]
         return file
 
-    def host_at(self, address: str) -> Host:
-        """Returns the host that has the address."""
-        return next(host for host in self.hosts.all if host.address == address)
+    def commands(self, verb: str) -> list[psutil.Process]:
+        """Returns the processes on the head that run `orchestrator VERB`."""
+        found = []
+        for process in self.hosts.processes(self.head):
+            with suppress(psutil.NoSuchProcess):
+                words = process.cmdline()
+                if len(words) > 2 and words[1].endswith("/orchestrator") and words[2] == verb:
+                    found.append(process)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = Path("/var/tmp/orchestrator-test")  # one lab a machine: a killed run's leftovers are found by it
+DISKS = PLACE / "disks"
 BRIDGE = "orch-test"
-SUBNET = "10.78.0"
-OUTSIDE = f"{SUBNET}.1"
+NETWORK = "10.78.0.1/24"  # where the machine itself is on the bridge
 TOOLS = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "sshd", "rsync")
 SHM_SIZE = "1g"  # Ray's object store lies there
 BOOT_SECONDS = 20.0
@@ -57,24 +57,21 @@ def missing() -> list[str]:
 class Host:
     """One host. Its disk stays when its power goes."""
 
-    number: int
+    name: str
+    address: str = ""  # with the network's width: 10.0.0.1/24
 
     @property
-    def name(self) -> str:
-        return f"host{self.number}"
-
-    @property
-    def address(self) -> str:
-        return f"{SUBNET}.{10 + self.number}"
+    def ip(self) -> str:
+        return self.address.partition("/")[0]
 
     @property
     def port(self) -> str:
-        """The bridge's end of its cable."""
-        return f"{BRIDGE}-{self.number}"
+        """The bridge's end of its cable; the kernel takes 15 letters."""
+        return f"{BRIDGE}-{self.name[-5:]}"
 
     @property
     def directory(self) -> Path:
-        return PLACE / self.name
+        return DISKS / self.name
 
     @property
     def mark(self) -> Path:
@@ -95,27 +92,49 @@ class Host:
 class Hosts:
     """The hosts of one test, and what is done to them."""
 
-    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
-        self.all = tuple(Host(number) for number in range(1, count + 1))
+    def __init__(self, environment: Mapping[str, str], network: str = NETWORK) -> None:
+        self.all: tuple[Host, ...] = ()
+        self.network = network
         self.shared = PLACE / "shared"
         self.client_home = PLACE / "client"
         self.key = PLACE / "id_ed25519"
         self._environment = environment
         self._launchers: list[subprocess.Popen[bytes]] = []
 
+    @property
+    def outside(self) -> str:
+        """The machine's own address."""
+        return self.network.partition("/")[0]
+
     def make(self) -> None:
-        """Makes the bridge and starts every host."""
+        """Makes the bridge."""
         for path in (self.shared, self.client_home):
             path.mkdir(parents=True)
         _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", self.key)
-        names = [f"{host.address} {host.name}" for host in self.all]
-        (PLACE / "hosts").write_text("\n".join(["127.0.0.1 localhost", f"{OUTSIDE} outside", *names, ""]))
+        self._write_names()
         (PLACE / "resolv.conf").touch()
         _do("ip", "link", "add", BRIDGE, "type", "bridge")
-        _do("ip", "addr", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
+        _do("ip", "addr", "add", self.network, "dev", BRIDGE)
         _do("ip", "link", "set", BRIDGE, "up")
-        for host in self.all:
-            self.start(host)
+
+    def add(self, name: str, ip: str) -> Host:
+        """Starts a new host, of a name whose last five letters no other one has."""
+        host = Host(name, f"{ip}/{self.network.partition('/')[2]}")
+        self.all = (*self.all, host)
+        self._write_names()
+        self.start(host)
+        return host
+
+    def remove(self, host: Host) -> None:
+        """Takes a host away for good."""
+        _end(host)
+        self.all = tuple(other for other in self.all if other != host)
+        shutil.rmtree(host.directory)
+
+    def _write_names(self) -> None:
+        """Writes every host's /etc/hosts: one file, bound over theirs, and so changed in place."""
+        names = [f"{host.ip} {host.name}" for host in self.all]
+        (PLACE / "hosts").write_text("\n".join(["127.0.0.1 localhost", f"{self.outside} outside", *names, ""]))
 
     def start(self, host: Host) -> None:
         """Gives the host power; returns when its sshd answers."""
@@ -124,7 +143,7 @@ class Hosts:
             launcher = subprocess.Popen(
                 [
                     *("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"),
-                    *(sys.executable, __file__, "boot", str(host.number)),
+                    *(sys.executable, __file__, "boot", host.name, host.address),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=console,
@@ -134,7 +153,7 @@ class Hosts:
         self._launchers.append(launcher)
         process = _child_of(launcher.pid)
         host.mark.write_text(f"{process.pid} {process.create_time()}")
-        mac = f"02:00:0a:4e:00:{10 + host.number:02x}"  # its own for ever: neighbours remember it
+        mac = ":".join(["02", "00", *(f"{int(part):02x}" for part in host.ip.split("."))])  # neighbours remember it
         _do(
             "ip", "link", "add", host.port, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", process.pid
         )
@@ -155,7 +174,7 @@ class Hosts:
         (host.directory / "home/.bashrc").write_text("\n".join([*exports, ""]))
         (host.directory / "home/.bash_profile").write_text(". ~/.bashrc\n")
         (host.directory / "hostname").write_text(f"{host.name}\n")
-        (host.directory / "sshd_config").write_text(SSHD.format(address=host.address))
+        (host.directory / "sshd_config").write_text(SSHD.format(address=host.ip))
         if not (host.directory / "ssh_host_key").exists():
             _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", host.directory / "ssh_host_key")
 
@@ -189,7 +208,7 @@ class Hosts:
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=5")
         words = [word for option in options for word in ("-o", option)]
         return subprocess.run(
-            ["ssh", "-i", str(self.key), *words, "-o", "BatchMode=yes", f"root@{host.address}", command],
+            ["ssh", "-i", str(self.key), *words, "-o", "BatchMode=yes", f"root@{host.ip}", command],
             capture_output=True,
             text=True,
             check=check,
@@ -203,10 +222,10 @@ class Hosts:
 
 
 @contextmanager
-def hosts(count: int, environment: Mapping[str, str]) -> Iterator[Hosts]:
-    """Yields so many hosts, and takes away every trace of them afterwards."""
+def hosts(environment: Mapping[str, str], network: str = NETWORK) -> Iterator[Hosts]:
+    """Yields a network for hosts, and takes away every trace of them afterwards."""
     remove_all()
-    made = Hosts(count, environment)
+    made = Hosts(environment, network)
     try:
         made.make()
         yield made
@@ -218,9 +237,8 @@ def hosts(count: int, environment: Mapping[str, str]) -> Iterator[Hosts]:
 
 def remove_all() -> None:
     """Ends all hosts, an earlier run's too; removes bridge, cables and disks."""
-    for directory in PLACE.glob("host[0-9]*"):
-        if directory.is_dir():
-            _end(Host(int(directory.name.removeprefix("host"))))
+    for directory in DISKS.glob("*"):
+        _end(Host(directory.name))
     for link in _links():
         subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)  # a cable goes with its other end
     if PLACE.exists():
@@ -277,7 +295,7 @@ def boot(host: Host, seen: Sequence[Path]) -> None:
     sys.stdin.readline()  # the cable is in
     home = Path(os.environ["HOME"])
     _do("ip", "link", "set", "lo", "up")
-    _do("ip", "addr", "add", f"{host.address}/24", "dev", "eth0")
+    _do("ip", "addr", "add", host.address, "dev", "eth0")
     _do("ip", "link", "set", "eth0", "up")
     _do("ip", "route", "add", "default", "dev", "eth0")  # without one Ray takes 127.0.0.1 for the host's address
     _do("hostname", host.name)
@@ -310,6 +328,6 @@ def _lay_over(directory: Path, over: Path, seen: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    verb, number = sys.argv[1:]
+    verb, name, address = sys.argv[1:]
     assert verb == "boot"
-    boot(Host(int(number)), [ROOT, Path(sys.prefix), Path(sys.base_prefix)])
+    boot(Host(name, address), [ROOT, Path(sys.prefix), Path(sys.base_prefix)])

@@ -32,7 +32,9 @@ PATIENCE_SECONDS = 180.0  # for conditions on a busy machine, not for times
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with hosts(HOSTS, HOST_ENVIRONMENT) as made:
+    with hosts(HOST_ENVIRONMENT) as made:
+        for number in range(1, HOSTS + 1):
+            made.add(f"host{number}", f"10.78.0.{10 + number}")
         cluster = Cluster(made)
         cluster.up()
         yield cluster
@@ -68,9 +70,7 @@ def ask_endpoint(cluster: Cluster, token: str | None) -> int:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     body = {"rows": [[0.0] * 64]}
     try:
-        return httpx.post(
-            f"http://{cluster.head.address}:8000/predict", headers=headers, json=body, timeout=3
-        ).status_code
+        return httpx.post(f"http://{cluster.head.ip}:8000/predict", headers=headers, json=body, timeout=3).status_code
     except httpx.TransportError:
         return 0
 
@@ -85,7 +85,7 @@ def test_a_study_from_outside_runs_on_every_host_with_its_own_code(cluster: Clus
     wait_for(
         lambda: journal.exists() and len(of_type(events(cluster), "checkpointed")) > 10, "checkpoints", PATIENCE_SECONDS
     )
-    everywhere = {host.address for host in cluster.hosts.all}
+    everywhere = {host.ip for host in cluster.hosts.all}
     wait_for(lambda: worker_hosts(cluster) == everywhere, "workers on every host", PATIENCE_SECONDS)
     watching.wait_for("20000 trials", PATIENCE_SECONDS)
     assert watching.interrupt() == 130, "Ctrl-C leaves it running"
@@ -126,13 +126,13 @@ def test_a_storage_that_a_host_does_not_see_is_refused_before_trials(cluster: Cl
     done = cluster.run("submit", str(FILE.with_name("unseen.yaml")), "--address", cluster.jobs, check=False)
     assert done.returncode == 1
     assert "does not share the storage /tmp/of-one-host" in done.stdout
-    assert any(f"host {host.address}" in done.stdout for host in cluster.workers)
+    assert any(f"host {host.ip}" in done.stdout for host in cluster.workers)
 
 
 def test_a_host_without_power_costs_no_attempt(cluster: Cluster) -> None:
     before = graph(cluster)
     replicas = {node["host"] for node in before if node["kind"] == "replica"}
-    lost = max(cluster.workers, key=lambda host: (host.address not in replicas, host.number))
+    lost = max(cluster.workers, key=lambda host: (host.ip not in replicas, host.name))
     cut_at = time.time()
     cluster.hosts.cut_power(lost)
     wait_for(lambda: of_type(events(cluster, cut_at), "interrupted"), "a word about it", 30)
@@ -155,10 +155,7 @@ def test_a_host_without_power_costs_no_attempt(cluster: Cluster) -> None:
 
 
 def test_the_study_outlives_the_command_in_the_cluster(cluster: Cluster) -> None:
-    entry = [process for process in cluster.hosts.processes(cluster.head) if "submit" not in process.cmdline()]
-    commands = [
-        p for p in entry if p.cmdline()[1:3] and p.cmdline()[1].endswith("/orchestrator") and "run" in p.cmdline()
-    ]
+    commands = cluster.commands("run")
     assert commands
     for process in commands:
         process.kill()
