@@ -1,4 +1,4 @@
-"""A Ray cluster on the test's hosts, made as people make theirs: `ray up` with the on-premise file, guarded by a token.
+"""A Ray cluster on the test's hosts, made as people make theirs: `ray up` with a file of ours, guarded by a token.
 
 What is asked of it comes from outside: the machine, which has the token in a home of its own.
 """
@@ -17,9 +17,9 @@ from typing import Any
 
 import psutil
 import yaml
-from hosts import PLACE, ROOT, Hosts
+from hosts import PLACE, ROOT, Host, Hosts
 
-FILE = ROOT / "deploy/clusters/onpremise.yaml"
+ON_PREMISE = ROOT / "deploy/clusters/onpremise.yaml"
 BIN = Path(sys.executable).parent
 HOST_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 CPUS = 2  # of each host, whatever the machine has
@@ -30,22 +30,49 @@ POLL_SECONDS = 0.2
 
 
 class Cluster:
-    """The cluster and its client. The first of the hosts is its head."""
+    """The cluster and its client.
 
-    def __init__(self, hosts: Hosts) -> None:
+    Args:
+        hosts: where it is; the first of them is its head.
+        file: that describes it; the program is installed on the hosts already, and a host is told how large it is.
+        changes: what else is different on these hosts, laid over the file, one section deep; None takes a key away.
+        environment: of the client, beside the token.
+    """
+
+    def __init__(
+        self, hosts: Hosts, file: Path, changes: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.hosts = hosts
-        self.head, *self.workers = hosts.all
         self.storage = hosts.shared / "runs"
-        self.jobs = f"http://{self.head.ip}:8265"
+        self._environment = environment or {}
         self.token = secrets.token_hex(16)
         token_file = hosts.client_home / ".ray/auth_token"
         token_file.parent.mkdir()
         token_file.write_text(self.token)
         self._file = PLACE / "cluster.yaml"
-        self._file.write_text(yaml.safe_dump(self._described()))
+        self._file.write_text(yaml.safe_dump(_described(yaml.safe_load(file.read_text()), hosts, changes)))
+
+    @classmethod
+    def on_premise(cls, hosts: Hosts) -> "Cluster":
+        """Returns the cluster of all these hosts."""
+        head, *workers = [host.ip for host in hosts.all]
+        return cls(hosts, ON_PREMISE, {"provider": {"head_ip": head, "worker_ips": workers}})
+
+    @property
+    def head(self) -> Host:
+        return self.hosts.all[0]
+
+    @property
+    def workers(self) -> tuple[Host, ...]:
+        return self.hosts.all[1:]
+
+    @property
+    def jobs(self) -> str:
+        """The job server's address."""
+        return f"http://{self.head.ip}:8265"
 
     def up(self) -> None:
-        """Starts Ray everywhere; returns when every host has joined."""
+        """Starts Ray; returns when every host has joined."""
         self._ray("up", "--yes", "--no-config-cache")
         wait_for(self._is_whole, "all hosts in the cluster", UP_SECONDS)
 
@@ -87,7 +114,7 @@ class Cluster:
         rays = {key for key in os.environ if key.startswith("RAY_")}
         kept = {key: value for key, value in os.environ.items() if key not in rays}
         ours = {"HOME": str(home or self.hosts.client_home), "PATH": f"{BIN}:{os.environ['PATH']}"}
-        return kept | ours | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        return kept | ours | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"} | dict(self._environment)
 
     def _ray(self, verb: str, *flags: str) -> None:
         environment = self.environment(None) | {"RAY_UP_enable_autoscaler_v2": "0", "RAY_AUTH_MODE": "token"}
@@ -98,19 +125,6 @@ class Cluster:
     def _is_whole(self) -> bool:
         return f"/{CPUS * len(self.hosts.all)}.0 CPU" in self.hosts.ssh(self.head, "ray status", check=False).stdout
 
-    def _described(self) -> Mapping[str, Any]:
-        """Returns the on-premise file with these hosts in it; the program is installed on them already."""
-        file: dict[str, Any] = yaml.safe_load(FILE.read_text())
-        file["cluster_name"] = f"test-{secrets.token_hex(4)}"
-        file["provider"] |= {"head_ip": self.head.ip, "worker_ips": [host.ip for host in self.workers]}
-        file["auth"] = {"ssh_user": "root", "ssh_private_key": str(self.hosts.key)}
-        file["file_mounts"] = {"~/.ray/auth_token": file["file_mounts"]["~/.ray/auth_token"]}
-        file["setup_commands"] = []
-        limits = f" --num-cpus={CPUS} --object-store-memory={OBJECT_STORE_BYTES}"
-        for commands in (file["head_start_ray_commands"], file["worker_start_ray_commands"]):
-            commands[:] = [command + limits if "ray start" in command else command for command in commands]
-        return file
-
     def commands(self, verb: str) -> list[psutil.Process]:
         """Returns the processes on the head that run `orchestrator VERB`."""
         found = []
@@ -120,6 +134,19 @@ class Cluster:
                 if len(words) > 2 and words[1].endswith("/orchestrator") and words[2] == verb:
                     found.append(process)
         return found
+
+
+def _described(file: dict[str, Any], hosts: Hosts, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    file["cluster_name"] = f"test-{secrets.token_hex(4)}"
+    file["auth"] = {"ssh_user": "root", "ssh_private_key": str(hosts.key)}
+    file["file_mounts"] = {"~/.ray/auth_token": file["file_mounts"]["~/.ray/auth_token"]}
+    file["initialization_commands"] = file["setup_commands"] = []
+    limits = f" --num-cpus={CPUS} --object-store-memory={OBJECT_STORE_BYTES}"
+    for commands in (file["head_start_ray_commands"], file["worker_start_ray_commands"]):
+        commands[:] = [command + limits if "ray start" in command else command for command in commands]
+    for key, change in changes.items():
+        file[key] = {**file[key], **change} if isinstance(change, Mapping) else change
+    return {key: value for key, value in file.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Hosts:
         self.shared = PLACE / "shared"
         self.client_home = PLACE / "client"
         self.key = PLACE / "id_ed25519"
-        self._environment = environment
+        self.environment = dict(environment)
         self._launchers: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -170,7 +170,7 @@ class Hosts:
         (host.directory / "tmp").chmod(0o1777)
         shutil.copy(self.key.with_suffix(".pub"), ssh / "authorized_keys")
         words = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-        exports = [f"export {k}={shlex.quote(v)}" for k, v in (words | dict(self._environment)).items()]
+        exports = [f"export {k}={shlex.quote(v)}" for k, v in (words | self.environment).items()]
         (host.directory / "home/.bashrc").write_text("\n".join([*exports, ""]))
         (host.directory / "home/.bash_profile").write_text(". ~/.bashrc\n")
         (host.directory / "hostname").write_text(f"{host.name}\n")
@@ -266,9 +266,8 @@ def _end(host: Host) -> None:
             time.sleep(POLL_SECONDS)
         assert host.process() is None, f"{host.name} cannot be ended"
     host.mark.unlink(missing_ok=True)
-    deadline = time.monotonic() + GONE_SECONDS  # the kernel takes the cable away with the namespace, a little later
-    while host.port in _links() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    if host.port in _links():  # by itself it goes with the host's last socket, which may take the kernel a minute
+        subprocess.run(["ip", "link", "del", host.port], check=False, capture_output=True)
 
 
 def _child_of(pid: int) -> psutil.Process:

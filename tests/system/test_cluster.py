@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
     with hosts(HOST_ENVIRONMENT) as made:
         for number in range(1, HOSTS + 1):
             made.add(f"host{number}", f"10.78.0.{10 + number}")
-        cluster = Cluster(made)
+        cluster = Cluster.on_premise(made)
         cluster.up()
         yield cluster
         cluster.down()
