@@ -19,12 +19,12 @@ SLOW := tests/ray tests/end_to_end
 .PHONY: help run test test-system check bench clean
 
 help:
-	@echo "make run    tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
-	@echo "make test   all tests, the fast ones first (at most 15 minutes)"
-	@echo "make test-system  a cluster of three hosts, an object store; as root it installs what it needs (15 minutes)"
-	@echo "make check  format, lint, types, layers, fast tests"
-	@echo "make bench  the benchmarks, each beside its peers"
-	@echo "make clean  take away what these made: .venv, runs, caches"
+	@echo "make run         tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
+	@echo "make test        all tests, the fast ones first (at most 15 minutes)"
+	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (15 minutes)"
+	@echo "make check       format, lint, types, layers, fast tests"
+	@echo "make bench       the benchmarks, each beside its peers"
+	@echo "make clean       take away what these made: .venv, runs, caches"
 	@echo "The first of them installs what is needed into .venv (about 2 minutes, 1.5 GB)."
 
 run: $(RUN_STAMP)

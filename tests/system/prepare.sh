@@ -15,5 +15,20 @@ if [[ ${#lacking[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null;
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" \
         >/dev/null && lacking=()
 fi
-[[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; tests/system/test_cluster.py is left out"
-[[ $(id -u) == 0 ]] || echo "not root: tests/system/test_cluster.py is left out, hosts out of namespaces need it"
+hosts="tests/system/test_cluster.py and test_aws.py are left out"
+[[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; $hosts"
+[[ $(id -u) == 0 ]] || echo "not root: $hosts, hosts out of namespaces need it"
+
+# beside the venv: botocore and our pins do not agree on python-dateutil
+cd "$(dirname "$0")/../.."
+pip=(-m pip --disable-pip-version-check --quiet install)
+if [[ ! -x .venv/moto/bin/moto_server ]]; then
+    echo "installing moto into .venv/moto…"
+    { .venv/bin/python -m venv .venv/moto && .venv/moto/bin/python "${pip[@]}" 'moto[server]'; } ||
+        echo "missing: moto; tests/system/test_object_storage.py and test_aws.py are left out"
+fi
+if [[ ! -d .venv/aws/boto3 ]]; then
+    echo "installing boto3 into .venv/aws…"
+    .venv/bin/python "${pip[@]}" --target .venv/aws boto3 2>/dev/null ||
+        echo "missing: boto3; tests/system/test_aws.py is left out"
+fi
