@@ -7,11 +7,11 @@ when it is killed the study goes on; the same call again finds it.
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator.domain.errors import InvalidSpecification, StudyBusy
+from orchestrator.domain.errors import InvalidSpecification, SessionLost, StudyBusy
 from orchestrator.domain.places import local_path
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, savings, status
@@ -22,6 +22,7 @@ from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.versions import versions
 from orchestrator.tuning.workshop import Workshop
 
+MOST_SESSIONS = 10  # of local Rays that one command begins, one after the other
 LOOK_SECONDS = 0.25  # how often the cluster is asked how it goes
 
 
@@ -142,20 +143,34 @@ def load_data(specification: StudySpecification, keeper: StudyKeeper) -> tuple[A
 def _drive_on_ray(
     specification: StudySpecification, storage: Path, code: Code, observer: Observer, address: str | None
 ) -> Outcome:
+    """Runs the study on Ray; where a local Ray dies under it, a new one goes on from the storage."""
+    for _ in range(MOST_SESSIONS - 1):
+        try:
+            return _drive_in_session(specification, storage, code, observer, address)
+        except SessionLost:
+            observer.say("Ray has died; starting it again…")
+            _forget_session()
+    return _drive_in_session(specification, storage, code, observer, address)
+
+
+def _drive_in_session(
+    specification: StudySpecification, storage: Path, code: Code, observer: Observer, address: str | None
+) -> Outcome:
     from orchestrator.process_graph.launch import launch
     from orchestrator.process_graph.session import claim_session, connect, start_session
 
     observer.say("starting Ray…")
+    is_there = _always
     if address is None:
         serve = specification.serve
         reserved = serve.replicas * serve.replica_cpus if serve else 0.0
         session = start_session(storage, reserved_cpus=reserved, say=observer.say)
         claim_session(storage, session, specification.study)
-        address = session.address
+        address, is_there = session.address, session.is_there
     else:
         address = connect(address)
     observer.say("starting the study…")
-    running = launch(specification, storage, code, address=address)
+    running = replace(launch(specification, storage, code, address=address), is_there=is_there)
     while True:
         runner = running.runner_status()
         now = running.status()
@@ -172,6 +187,16 @@ def _drive_on_ray(
     return Outcome(
         now, outcome["savings"], outcome["failure"], outcome["bundles"], endpoint=runner["endpoint"], runner=runner
     )
+
+
+def _always() -> bool:
+    return True
+
+
+def _forget_session() -> None:
+    from orchestrator.process_graph.session import disconnect
+
+    disconnect()
 
 
 def _sweep(storage: Path, study: str) -> None:

@@ -12,6 +12,7 @@ OrchestratorError
 ├── StudyBusy                 another driver or writer has this study
 ├── UnknownStudy              no such study on this storage
 ├── ClusterError              Ray cannot be reached, started, or has no room
+│   └── SessionLost           the local Ray has died; a new one goes on from the storage
 ├── EndpointError             the endpoint cannot be reached or refuses
 ├── ExchangeRefused           a message from a worker or writer whose time is over
 └── InvalidTransition         a trial cannot do this in its state (a fault of ours)
@@ -73,6 +74,10 @@ class UnknownStudy(InvalidInput):
 
 class ClusterError(OrchestratorError):
     """Ray cannot be reached, cannot be started, or has no room."""
+
+
+class SessionLost(ClusterError):
+    """The local Ray has died; the study goes on in a new one, from its storage."""
 
 
 class EndpointError(OrchestratorError):

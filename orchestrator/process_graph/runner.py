@@ -4,6 +4,7 @@ A plain class; `launch` makes it a Ray actor: named, detached, 0 CPU, restarting
 Tune experiment; what earlier lives ran is taken back into the study first. The command line only watches it.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -49,6 +50,8 @@ class Runner:
         self._endpoint: EndpointAddress | None = None
         self._endpoint_error = ""
         self._hook_errors: list[str] = []
+        self._experiments = itertools.count(1)
+        self._watch: Any = None  # hears of the present experiment's slots
         self._beats: dict[str, Any] = {}
         self._look_at_hosts_at = 0.0
         self._asked_at = time.monotonic()
@@ -135,18 +138,22 @@ class Runner:
         return Workshop(specification, self._code, data, self._storage, sha256, versions())
 
     def _tune(self, workshop: Workshop) -> None:
+        """Runs one Tune experiment to its end; its workers' names are its own, for names that were given up stay so."""
+        life = f"{self._life}.{next(self._experiments)}"
         resources = self._specification.resources
         if self.execution == "tune":
-            from orchestrator.tuning.native import run_native
+            from orchestrator.tuning.native import SlotWatch, run_native
 
+            self._watch = SlotWatch()
             run_native(
                 self._study,
                 workshop,
-                life=self._life,
+                life=life,
                 slots=self.slots,
                 cpu=resources.cpu,
                 gpu=resources.gpu,
                 errors=self._hook_errors,
+                watch=self._watch,
             )
             return
         from orchestrator.tuning.pooled import WorkerWatch, run_pooled
@@ -155,7 +162,7 @@ class Runner:
         run_pooled(
             self._study,
             ray.put(workshop),
-            life=self._life,
+            life=life,
             wanted=lambda: self.slots if self._wants_workers else -1,
             watch=self._watch,
             cpu=resources.cpu,
@@ -166,24 +173,30 @@ class Runner:
         ray.get(self._study.worker_lost.remote(worker, cause, True))
 
     def _steer(self) -> None:
-        """Asks the study what it wants, until it has ended."""
+        """Asks the study what it wants, until it has ended; a fault of one turn is recorded, and the next one tried."""
         promoter = Promoter(self._study)
         while True:
-            word = ray.get(self._study.tick.remote(self.slots))
-            self._wants_workers = word["wants_workers"]
-            watch = getattr(self, "_watch", None)
-            if watch is not None:
-                watch.kill(frozenset(word["fenced"]))
-            if word["challenger"] is not None:
-                if self._endpoint is not None:
-                    promoter.promote(self._endpoint.name, word["challenger"])
-                elif self._endpoint_error:
-                    promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
-            if word["phase"] == "ended":
-                return
-            self._keep_beats()
-            self._follow_hosts()
+            try:
+                if self._turn(promoter):
+                    return
+            except Exception as error:  # noqa: BLE001 - a thread's edge: without this loop the study would never end
+                self._hook_errors.append(repr(error)[:300])
             time.sleep(LOOP_SECONDS)
+
+    def _turn(self, promoter: Promoter) -> bool:
+        """Does what the study wants now; returns whether it has ended."""
+        word = ray.get(self._study.tick.remote(self.slots))
+        self._wants_workers = word["wants_workers"]
+        if self._watch is not None:
+            self._watch.kill(frozenset(word["fenced"]))
+        if word["challenger"] is not None:
+            if self._endpoint is not None:
+                promoter.promote(self._endpoint.name, word["challenger"])
+            elif self._endpoint_error:
+                promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
+        self._keep_beats()
+        self._follow_hosts()
+        return bool(word["phase"] == "ended")
 
     def _follow_hosts(self) -> None:
         """Has as many workers as the hosts hold that are there now; where hosts went, replicas come first."""
@@ -191,7 +204,7 @@ class Runner:
             return
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
         self.slots = worker_slots(self._specification, with_hosts_to_come=True)
-        watch = getattr(self, "_watch", None)
+        watch = self._watch
         if watch is None or self._specification.serve is None:
             return
         running = watch.workers()

@@ -159,11 +159,16 @@ def _quiet_environment() -> dict[str, str]:
     }
 
 
+def disconnect() -> None:
+    """Ends this process's connection to Ray, if there is one; Ray itself goes on."""
+    if ray.is_initialized():
+        ray.shutdown()
+
+
 def end_session(storage: Path) -> bool:
     """Ends the storage's local Ray and everything in it; returns whether there was one."""
     session = SessionFile.read(session_path(storage))
-    if ray.is_initialized():
-        ray.shutdown()
+    disconnect()
     if session is None:
         return False
     keeper = session.keeper.find()

@@ -5,6 +5,8 @@ A process is known by its pid *and* its start time: pids are used again.
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +44,11 @@ class SessionFile:
     address: str
     keeper: ProcessMark
     driver: ProcessMark | None = None  # the command that watches its study, if one does
+    family: tuple[ProcessMark, ...] = ()  # Ray's own processes; some of them outlive a keeper that is killed
+
+    def is_there(self) -> bool:
+        """Returns whether the session still runs."""
+        return self.keeper.find() is not None
 
     def write(self, path: Path) -> None:
         """Writes the file at once or not at all."""
@@ -52,17 +59,32 @@ class SessionFile:
 
     @classmethod
     def read(cls, path: Path) -> "SessionFile | None":
-        """Returns the session that is written down and still runs; a dead one's file is removed."""
+        """Returns the session that is written down and still runs; what a dead one left is ended and removed."""
         try:
             given = json.loads(path.read_text())
             driver = given.get("driver")
-            session = cls(given["address"], ProcessMark(**given["keeper"]), ProcessMark(**driver) if driver else None)
+            session = cls(
+                given["address"],
+                ProcessMark(**given["keeper"]),
+                ProcessMark(**driver) if driver else None,
+                tuple(ProcessMark(**mark) for mark in given["family"]),
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if session.keeper.find() is None:
+            end_processes(session.family)
             path.unlink(missing_ok=True)
             return None
         return session
+
+
+def end_processes(marks: Iterable[ProcessMark]) -> None:
+    """Kills those of the processes that still run; one whose pid is somebody else's by now is left alone."""
+    for mark in marks:
+        process = mark.find()
+        if process is not None:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def session_path(storage: Path) -> Path:

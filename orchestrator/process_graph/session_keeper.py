@@ -1,8 +1,10 @@
 """The process that holds a local Ray: `python -m orchestrator.process_graph.session_keeper SESSION_FILE CPUS`.
 
-Ray's own processes die with it (on Linux even when it is killed with -9), so that one process is all there is to end.
-It writes the session's address into the file, then sleeps until it is told to go, or the file is gone: a session that
-nobody can find any more would hold the machine for ever.
+It writes the session's address into the file, then sleeps until it is told to go, or the file is gone (a session that
+nobody can find any more would hold the machine for ever), or Ray's own processes have died. Then it ends whatever the
+session started: workers outlive a dead raylet, and a proxy among them would go on answering on the endpoint's port.
+When it is killed with -9 itself, Linux ends Ray's processes with it; the few that stay are in the file, and the next
+start ends them.
 """
 
 import os
@@ -11,7 +13,12 @@ import sys
 import threading
 from pathlib import Path
 
-LOOK_SECONDS = 5.0
+import psutil
+
+from orchestrator.process_graph.session_file import ProcessMark, SessionFile, end_processes
+
+LOOK_SECONDS = 1.0
+VITAL = ("raylet", "gcs_server")  # without one of them there is no session
 
 
 def main() -> None:
@@ -23,7 +30,6 @@ def main() -> None:
     import ray
 
     from orchestrator.process_graph.names import NAMESPACE
-    from orchestrator.process_graph.session_file import ProcessMark, SessionFile
 
     context = ray.init(
         num_cpus=int(cpus),
@@ -34,10 +40,28 @@ def main() -> None:
         logging_level="ERROR",
     )
     signal.signal(signal.SIGTERM, lambda *_: gone.set())  # Ray's own handler aborts 3 s later, amid the shutdown
-    SessionFile(context.address_info["gcs_address"], ProcessMark.of(os.getpid())).write(path)
-    while path.exists() and not gone.wait(LOOK_SECONDS):
-        pass
-    ray.shutdown()
+    family = {ProcessMark.of(child.pid): child.name() for child in _children()}
+    SessionFile(context.address_info["gcs_address"], ProcessMark.of(os.getpid()), family=tuple(family)).write(path)
+    vital = [mark for mark, name in family.items() if name in VITAL]
+    seen = set(family)
+    while path.exists() and all(mark.find() for mark in vital) and not gone.wait(LOOK_SECONDS):
+        seen |= {ProcessMark.of(child.pid) for child in _children()}
+    if all(mark.find() for mark in vital):
+        ray.shutdown()
+    end_processes(seen)
+    os._exit(0)  # with Ray dead, its own goodbye would wait for a minute
+
+
+def _children() -> list[psutil.Process]:
+    """Returns every process below this one that is there at the moment."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.create_time()
+            found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 if __name__ == "__main__":

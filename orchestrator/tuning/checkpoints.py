@@ -68,7 +68,16 @@ def _moved(beside: Path, target: Path) -> bool:
         if target.is_dir():
             return False
         raise
+    _flush(target.parent)  # the new name too must survive a power cut
     return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _digest(directory: Path, *, flush: bool) -> tuple[str, int]:
@@ -80,9 +89,5 @@ def _digest(directory: Path, *, flush: bool) -> tuple[str, int]:
         total.update(f"{path.relative_to(directory).as_posix()}\0{len(content)}\0".encode())
         total.update(content)
         if flush:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _flush(path)
     return total.hexdigest(), size

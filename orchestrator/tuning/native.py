@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -72,7 +73,7 @@ class SlotDesk:
         """Returns the study's next order without taking it; None while there is none, or no slot is free."""
         if not self._next and not self.is_over and len(self._held) + len(self._exporting) < self.slots:
             answer = self._say(room=len(self._held) + 1)
-            self.is_over = answer.release
+            self.is_over = self.is_over or answer.release
         return self._next[0] if self._next else None
 
     def take(self) -> None:
@@ -83,11 +84,11 @@ class SlotDesk:
 
     def tell(self, progress: Progress) -> Decision:
         """Tells what a slot reported and returns the decision about its trial."""
-        answer = self._say((progress,), room=0)
-        verdict = answer.verdicts[progress.trial]
-        if verdict.decision is not Decision.CONTINUE:
+        verdict = self._say((progress,), room=0).verdicts.get(progress.trial)
+        if verdict is None or verdict.decision is not Decision.CONTINUE:
             self._held.pop(progress.trial, None)
-        return verdict.decision
+            return Decision.STOP if verdict is None else verdict.decision
+        return Decision.CONTINUE
 
     def export_began(self, trial_id: str, bundle: str) -> None:
         """A slot makes a bundle."""
@@ -117,6 +118,11 @@ class SlotDesk:
         answer = self._port(Message(self.name, self._epoch, "", still + progress, exports, room, making=making))
         self._epoch = answer.epoch
         self._next += [*answer.runs, *answer.exports]
+        if answer.fenced:  # whatever the slots hold is theirs no more; a further experiment goes on
+            self.is_over = True
+            self._held.clear()
+            self._exporting.clear()
+            self._next.clear()
         return answer
 
 
@@ -310,10 +316,45 @@ class SlotTrainable(tune.Trainable):  # type: ignore[misc]
             self._run.close(Decision.STOP)
 
 
+class SlotWatch(tune.Callback):  # type: ignore[misc]
+    """Can end the slots of an experiment that the study gave up; user code may hold them for hours."""
+
+    def __init__(self) -> None:
+        self._life = ""
+        self._actors: dict[str, Any] = {}
+
+    def begin(self, life: str) -> None:
+        """A new experiment begins."""
+        self._life, self._actors = life, {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Remembers the slot's actor."""
+        self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+
+    def kill(self, workers: frozenset[str]) -> None:
+        """Ends the slots' processes if their experiment is among those that were given up."""
+        if self._life in workers:
+            while self._actors:
+                ray.kill(self._actors.popitem()[1])
+
+    def workers(self) -> list[str]:
+        """Returns no names: slots are not given back one by one."""
+        return []
+
+
 def run_native(
-    study: StudyActor, workshop: Workshop, *, life: str, slots: int, cpu: float, gpu: float, errors: list[str]
+    study: StudyActor,
+    workshop: Workshop,
+    *,
+    life: str,
+    slots: int,
+    cpu: float,
+    gpu: float,
+    errors: list[str],
+    watch: SlotWatch,
 ) -> None:
     """Runs the study's trials, each in a slot of its own, until it ends; blocks. `errors` receives hooks' faults."""
+    watch.begin(life)
     desk = SlotDesk(life, actor_port(study), slots)
     desk.errors = errors
     trainable = tune.with_parameters(SlotTrainable, workshop=workshop)
@@ -321,6 +362,6 @@ def run_native(
         trainable,
         searcher=StudySearcher(desk),
         scheduler=StudyScheduler(desk),
-        callbacks=[],
+        callbacks=[watch],
         resources=resources_of(cpu, gpu),
     )

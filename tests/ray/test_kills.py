@@ -80,3 +80,28 @@ def test_workers_that_die_again_and_again_give_the_trial_up(ray_session: str, tm
     crashes = [event for event in events(given) if event["type"] == "failed"]
     assert [event["attempt"] for event in crashes] == [0, 1]
     assert {event["failure"]["cause"] for event in crashes} == {"crash"}
+
+
+@pytest.mark.parametrize("execution", ["pooled", "tune"])
+def test_a_hanging_trial_is_given_up_after_its_timeout_and_its_process_ended(
+    ray_session: str, tmp_path: Path, execution: str
+) -> None:
+    reference = f"{Path(__file__).parent / 'stuck.py'}:Stuck"
+    given = specification(
+        tmp_path,
+        f"stuck-{execution}",
+        trainable=reference,
+        execution=execution,
+        budget={"trials": 4},
+        failures={"crashes": 0},
+        timeout=3,
+        resources={"concurrent": 1},
+    )
+    given = given.with_changes(scheduler=type(given.scheduler)("none", 1, 3, 3))
+    running = begin(given, ray_session)
+    ended = run_to_end(running)
+    running.release()
+    assert ended["states"]["abandoned"] == 1
+    assert ended["states"]["complete"] == 3
+    failures = [event["failure"] for event in events(given) if event["type"] == "failed"]
+    assert [failure["cause"] for failure in failures] == ["timeout"]

@@ -1,0 +1,173 @@
+"""Random kill -9 of every kind of process while a study tunes and serves; the same command again; the laws hold.
+
+A failing course prints its seed: `CHAOS_SEED=… pytest tests/system/test_chaos.py` kills in that order. `CHAOS_KILLS`
+says how many.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from orchestrator.cli.options import STORAGE_VARIABLE
+from orchestrator.cli.verifying import examine
+from orchestrator.process_graph.session_file import SessionFile, session_path
+from orchestrator.study import read_study, status
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).parent / "orchestrator"
+KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
+SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 10_000)))
+PATIENCE_SECONDS = 180.0
+TRIALS = 2_000  # more than are begun before the last kill; then the budget is left to end it
+
+# how the processes of a session are told apart; None: the command itself
+VICTIMS = {
+    "driver": None,
+    "study actor": "ray::StudyActor",
+    "runner": "ray::Runner",
+    "worker": "ray::ResourceTrainable",
+    "endpoint actor": "ray::EndpointActor",
+    "replica": "ray::ServeReplica",
+    "Serve controller": "ray::ServeController",
+    "proxy": "ray::ProxyActor",
+    "raylet": "raylet/raylet",
+    "whole session": "session_keeper",
+}
+
+
+class Course:
+    """One study under fire."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self.study_file = storage.parent / "study.yaml"
+        given = yaml.safe_load((ROOT / "examples" / "digits" / "study.yaml").read_text())
+        given["budget"] = {"trials": TRIALS}
+        given["serve"]["port"] = 18531
+        self.study_file.write_text(yaml.safe_dump(given))
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.commands = 0
+
+    def command(self, *words: str) -> subprocess.Popen[bytes]:
+        log = (self.storage.parent / "driver.log").open("ab")
+        environment = os.environ | {STORAGE_VARIABLE: str(self.storage)}
+        return subprocess.Popen([str(PROGRAM), *words], cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def keep_driving(self) -> None:
+        """Gives the same command again where it has ended."""
+        if self.driver is None or self.driver.poll() is not None:
+            self.commands += 1
+            self.driver = self.command("run", str(self.study_file), "--traffic")
+
+    def progress(self) -> int:
+        """How many reports the journal holds: what a kill must never make smaller."""
+        try:
+            return sum(len(trial.reports) for trial in read_study(self.storage, "digits").state.trials)
+        except Exception:  # noqa: BLE001 - it is not there yet, or is being cut: asked again
+            return -1
+
+    def status(self) -> dict[str, Any]:
+        return status(read_study(self.storage, "digits").state)
+
+    def processes(self) -> list[psutil.Process]:
+        session = SessionFile.read(session_path(self.storage))
+        keeper = session.keeper.find() if session else None
+        try:
+            return [keeper, *keeper.children(recursive=True)] if keeper else []
+        except psutil.NoSuchProcess:
+            return []
+
+    def find(self, victim: str) -> psutil.Process | None:
+        mark = VICTIMS[victim]
+        if mark is None:
+            return psutil.Process(self.driver.pid) if self.driver and self.driver.poll() is None else None
+        for process in self.processes():
+            try:
+                if mark in " ".join(process.cmdline()):
+                    return process
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def wait_for_progress(self, more: int) -> None:
+        goal = max(0, self.progress()) + more
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.progress() < goal:
+            self.keep_driving()
+            assert time.monotonic() < deadline, f"no progress within {PATIENCE_SECONDS:.0f} s; {self.log()}"
+            time.sleep(0.2)
+
+    def log(self) -> str:
+        return (self.storage.parent / "driver.log").read_text(errors="replace")[-3000:]
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Iterator[Course]:
+    found = Course(tmp_path / "runs")
+    yield found
+    if found.driver is not None and found.driver.poll() is None:
+        found.driver.kill()
+        found.driver.wait()
+    found.command("down").wait(PATIENCE_SECONDS)
+
+
+def left_running(storage: Path) -> list[str]:
+    """Returns whatever has the storage in its environment or its arguments."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            ours = process.environ().get(STORAGE_VARIABLE) == str(storage) or str(storage) in line
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {line}")
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_study_survives_random_kills(course: Course) -> None:
+    rng = random.Random(SEED)
+    print(f"CHAOS_SEED={SEED}")
+    killed: Counter[str] = Counter()
+    before = 0
+    while killed.total() < KILLS:
+        course.wait_for_progress(more=rng.randint(5, 60))
+        now = course.progress()
+        assert now >= before, f"reports were lost: {before} before, {now} now"
+        before = now
+        victim = rng.choice(list(VICTIMS))
+        process = course.find(victim)
+        if process is None:
+            continue
+        process.send_signal(signal.SIGKILL)
+        killed[victim] += 1
+        print(f"kill {killed.total()}: {victim} ({process.pid}) at {now} reports", flush=True)
+    course.wait_for_progress(more=30)
+    stopping = course.command("stop", "digits")
+    assert stopping.wait(PATIENCE_SECONDS) == 0, course.log()
+    assert course.driver is not None
+    course.driver.wait(PATIENCE_SECONDS)
+
+    print(dict(killed), f"{course.commands} commands", flush=True)
+    found, checked = examine(course.storage, "digits")
+    assert found == [], found
+    print(checked, flush=True)
+    assert course.status()["promotions"] >= 1
+    summary = json.loads((course.storage / "digits" / "summary.json").read_text())
+    print({key: summary[key] for key in ("requests", "failed_requests", "promotions", "trials")}, flush=True)
+    course.command("down").wait(PATIENCE_SECONDS)
+    assert left_running(course.storage) == []
