@@ -52,7 +52,10 @@ def run_to_end(running: RunningStudy) -> dict[str, Any]:
         now = running.status()
         return now if now["phase"] == "ended" else None
 
-    return wait_for(ended, "the study's end")
+    try:
+        return wait_for(ended, "the study's end")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {running.status()}, {running.runner_status()}") from None
 
 
 def events(given: StudySpecification) -> list[dict[str, Any]]:
