@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
-FAST := tests/unit tests/contracts tests/properties tests/quality
+FAST := tests/unit tests/contracts tests/properties tests/quality tests/simulation
 SLOW := tests/ray tests/end_to_end
 
 .DEFAULT_GOAL := help
