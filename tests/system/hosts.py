@@ -192,8 +192,9 @@ class Hosts:
 
     def cut_power(self, host: Host) -> None:
         """Ends everything on the host at once. The cable goes first: nobody hears a farewell."""
-        self.unplug(host)
-        _end(host)
+        if host.process() is not None:
+            self.unplug(host)
+            _end(host)
 
     def unplug(self, host: Host) -> None:
         """From now on packets to and from the host vanish silently."""
