@@ -56,7 +56,8 @@ class Cluster:
     def on_premise(cls, hosts: Hosts) -> "Cluster":
         """Returns the cluster of all these hosts."""
         head, *workers = [host.ip for host in hosts.all]
-        return cls(hosts, ON_PREMISE, {"provider": {"head_ip": head, "worker_ips": workers}})
+        changes = {"provider": {"head_ip": head, "worker_ips": workers}}
+        return cls(hosts, ON_PREMISE, changes, {"RAY_UP_enable_autoscaler_v2": "0"})
 
     @property
     def head(self) -> Host:
@@ -117,7 +118,7 @@ class Cluster:
         return kept | ours | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"} | dict(self._environment)
 
     def _ray(self, verb: str, *flags: str) -> None:
-        environment = self.environment(None) | {"RAY_UP_enable_autoscaler_v2": "0", "RAY_AUTH_MODE": "token"}
+        environment = self.environment(None) | {"RAY_AUTH_MODE": "token"}
         words = [str(BIN / "ray"), verb, str(self._file), *flags]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=UP_SECONDS)
         assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
