@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from deploy.endpoint import EndpointState, Event, replay
 from deploy.places import journal_directory
+from orchestrator.domain.errors import StorageError
 from orchestrator.journal import Journal, open_journal
 
 
@@ -18,6 +19,7 @@ class Ledger:
     def __init__(self, storage: str, name: str) -> None:
         self._journal: Journal = open_journal(journal_directory(storage, name))
         self._state = replay(self._journal.read())
+        self._is_behind = False  # the journal holds what its storage did not take yet
 
     @property
     def state(self) -> EndpointState:
@@ -25,12 +27,25 @@ class Ledger:
         return self._state
 
     def record(self, events: Sequence[Event]) -> bool:
-        """Brings the events to the storage, then into the state; returns whether there were any."""
-        if not events:
+        """Brings the events to the storage, then into the state; returns whether there were any.
+
+        What a storage did not take raises and is in the state all the same, for the journal writes it before anything
+        else: whoever asks again gets no answer until it has.
+        """
+        if not events and not self._is_behind:
             return False
-        self._journal.append(events, durable=True)
+        try:
+            self._journal.append(events, durable=True)
+        except StorageError:
+            self._is_behind = True
+            self._take(events)
+            raise
+        self._is_behind = False
+        self._take(events)
+        return bool(events)
+
+    def _take(self, events: Sequence[Event]) -> None:
         state = self._state
         for event in events:
             state = state.apply(event)
         self._state = state
-        return True

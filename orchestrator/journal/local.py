@@ -32,6 +32,7 @@ class LocalJournal:
         self._directory = directory
         self._unusable = ""  # why nothing can be appended any more
         self._file = -1
+        self._waiting: list[bytes] = []  # what a full disk did not take
         try:
             created = _create(directory)
             self._claim = Claim(directory)
@@ -69,20 +70,21 @@ class LocalJournal:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all epochs' files."""
-        return self._earlier_bytes + self._size
+        """The bytes of all epochs' files, and of the batches that the disk has not taken yet."""
+        return self._earlier_bytes + self._size + sum(map(len, self._waiting))
 
     def append(self, events: Sequence[Event], *, durable: bool = True) -> None:
         """Appends the events as one batch; see the port. One write, and one fsync with `durable`.
 
         Raises:
             ExchangeRefused: a later writer has taken over; nothing more of this one's counts.
-            StorageError: the disk is full or failing; the batch is not in the journal.
+            StorageError: the disk is full or failing.
         """
         if self._unusable:
             raise StorageError(f"{self.path} cannot be appended to: {self._unusable}; open the journal again")
         if events:
-            self._write(pack(encode_events(events)))
+            self._waiting.append(pack(encode_events(events)))
+        self._write_waiting()
         if durable:
             self._sync()
         self._refuse_if_succeeded()
@@ -95,15 +97,21 @@ class LocalJournal:
         """Brings everything to the storage and releases the claim; closing twice does nothing."""
         if self._unusable == "it was closed":
             return
-        self._unusable = "it was closed"
+        usable, self._unusable = not self._unusable, "it was closed"
         try:
-            if self._file >= 0:
-                os.fsync(self._file)
-                os.close(self._file)
+            if usable:
+                self._write_waiting()
+            os.fsync(self._file)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         finally:
+            os.close(self._file)
             self._claim.release()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._write(self._waiting[0])
+            del self._waiting[0]
 
     def _write(self, record: bytes) -> None:
         try:

@@ -132,9 +132,6 @@ class ObjectJournal:
     def append(self, events: Sequence[Event], *, durable: bool = True) -> None:
         """Appends the events as one batch; see the port. With `durable` one PUT, else a write to the spool.
 
-        After a StorageError of a durable append the batch stays, and goes to the storage before the next one; an
-        append of nothing tries that again.
-
         Raises:
             ExchangeRefused: a later writer has taken over; nothing more of this one's counts.
             StorageError: the storage did not take it, or the spool's disk is full and the batch was not durable.
@@ -178,6 +175,7 @@ class ObjectJournal:
 
     def _keep(self, record: bytes, durable: bool) -> None:
         """Queues a batch, on this host's disk too: a later one there without it would be a gap."""
+        self._buffer.append(record)
         try:
             if self._spool.is_whole:
                 self._spool.add(self._next, record)
@@ -186,7 +184,6 @@ class ObjectJournal:
         except OSError as error:
             if not durable:
                 raise _unspooled(error) from error
-        self._buffer.append(record)
 
     def _bring(self) -> None:
         """Puts what is queued, and returns once no successor can have sealed before it."""

@@ -15,6 +15,15 @@ class Journal(Protocol):
 
         With `durable` they are on the storage when the call returns; without, they are with the operating system and
         a later durable append brings them to the storage first. Events hold finite numbers only.
+
+        After a StorageError the batch is the journal's all the same, and must not be appended again: it may be there
+        already, and goes before whatever is appended next. Until a durable append has returned, nobody may be told
+        of it; one of no events tries that again.
+
+        Raises:
+            ExchangeRefused: a later writer has taken over; nothing more of this one's counts.
+            StorageError: the storage does not take it, now or ever.
+            ValueError: a number is not finite; the journal has nothing of the batch.
         """
 
     def read(self) -> Iterator[list[dict[str, Any]]]:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.domain.clock import Clock
-from orchestrator.domain.errors import InvalidSpecification, InvalidTransition, JournalDamaged
+from orchestrator.domain.errors import (
+    ExchangeRefused,
+    InvalidSpecification,
+    InvalidTransition,
+    JournalDamaged,
+    StorageError,
+)
 from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_record, to_record
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.domain.space import Configuration
@@ -43,7 +49,8 @@ class StudyKeeper:
     """A study and the journal that holds it. The one writer of both; may be called from several threads.
 
     Where the journal could not be written (a full disk), the call raises and nobody hears of what was decided; the
-    next call writes it first, so that the journal never misses an event.
+    journal writes it first at the next call, and nobody hears anything until it has. Once another writer has taken
+    over, every call that decides is refused.
     """
 
     def __init__(self, study: Study, journal: JournalOfOneWriter, clock: Clock) -> None:
@@ -52,6 +59,8 @@ class StudyKeeper:
         self._clock = clock
         self._lock = threading.RLock()
         self._unwritten: list[Event] = []
+        self._is_behind = False  # the journal holds what its storage did not take yet
+        self._successor: ExchangeRefused | None = None
         self._is_deciding = False
         self._names = itertools.count(1)
 
@@ -140,7 +149,7 @@ class StudyKeeper:
     def exchange(self, message: Message) -> Answer:
         """Answers a worker once what the answer rests on is in the journal."""
         with self._lock:
-            self._is_deciding = True
+            self._begin_deciding()
             events, answer = self.study.exchange(message, self._clock())
             self._write(events)
             self._is_deciding = False
@@ -206,7 +215,7 @@ class StudyKeeper:
     @property
     def is_settled(self) -> bool:
         """Whether the journal holds all that was decided; not so where an interrupt or an error came between."""
-        return not self._is_deciding and not self._unwritten
+        return not self._is_deciding and not self._unwritten and not self._is_behind
 
     def now(self) -> float:
         """Returns the clock's time."""
@@ -219,16 +228,29 @@ class StudyKeeper:
 
     def _do(self, decide: Callable[[float], Sequence[Event]]) -> None:
         with self._lock:
-            self._is_deciding = True
+            self._begin_deciding()
             self._write(decide(self._clock()))
             self._is_deciding = False
 
+    def _begin_deciding(self) -> None:
+        if self._successor is not None:
+            raise self._successor
+        self._is_deciding = True
+
     def _write(self, events: Sequence[Event]) -> None:
         self._unwritten += events
-        if self._unwritten:
-            durable = any(type(event) in STORAGE_CLASS for event in self._unwritten)
+        if not self._unwritten and not self._is_behind:
+            return
+        durable = self._is_behind or any(type(event) in STORAGE_CLASS for event in self._unwritten)
+        try:
             self.journal.append([to_record(event) for event in self._unwritten], durable=durable)
-            self._unwritten = []
+        except StorageError:
+            self._unwritten, self._is_behind = [], True
+            raise
+        except ExchangeRefused as error:
+            self._successor = error
+            raise
+        self._unwritten, self._is_behind = [], False
 
 
 def new_study(specification: StudySpecification) -> Study:

@@ -1,5 +1,6 @@
 """One suite for every journal: each sentence of the port's docstrings is a test."""
 
+import errno
 import math
 import os
 
@@ -31,6 +32,14 @@ class OnDisk:
     def read(self):
         return read_journal(self.folder)
 
+    def refuse(self, monkeypatch):
+        """Lets the storage take nothing, until the patch is undone."""
+
+        def full(handle, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "write", full)
+
     def damage(self, journal):
         """Flips a bit of the second batch; returns what the error says."""
         flip(journal.path, b"started")
@@ -52,6 +61,12 @@ class AsObjects:
 
     def read(self):
         return read_segments(Storage.of(f"file://{self.folder}"))
+
+    def refuse(self, monkeypatch):
+        def silent(storage, name, data):
+            raise StorageError(f"{name}: no answer")
+
+        monkeypatch.setattr(Storage, "write", silent)
 
     def damage(self, journal):
         path = self.folder / f"{journal.epoch:08d}-{journal.writer}-00000002.seg"
@@ -165,6 +180,35 @@ def test_what_is_durable_is_seen_by_every_reader_with_what_was_appended_before(s
     stored.append(BATCHES[0], durable=False)
     stored.append(BATCHES[1], durable=True)
     assert list(place.read()) == BATCHES[:2]
+
+
+def test_what_the_storage_refused_is_the_journals_and_goes_first(stored, place, monkeypatch):
+    stored.append(BATCHES[0])
+    place.refuse(monkeypatch)
+    for batch in ([*BATCHES[1]], []):
+        with pytest.raises(StorageError):
+            stored.append(batch)
+    monkeypatch.undo()
+    stored.append(BATCHES[2])
+    assert list(place.read()) == BATCHES
+
+
+def test_an_append_of_nothing_brings_what_the_storage_refused(stored, place, monkeypatch):
+    place.refuse(monkeypatch)
+    with pytest.raises(StorageError):
+        stored.append(BATCHES[0])
+    monkeypatch.undo()
+    stored.append([])
+    assert list(place.read()) == BATCHES[:1]
+
+
+def test_closing_brings_what_the_storage_refused(stored, place, monkeypatch):
+    place.refuse(monkeypatch)
+    with pytest.raises(StorageError):
+        stored.append(BATCHES[0])
+    monkeypatch.undo()
+    stored.close()
+    assert list(place.read()) == BATCHES[:1]
 
 
 def test_any_number_of_readers_read_while_the_writer_writes(stored, place):

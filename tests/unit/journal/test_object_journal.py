@@ -308,7 +308,7 @@ def test_many_small_batches_do_not_wait_for_ever(place, monkeypatch):
     assert journal.size_bytes == sum(place.store.sizes("0").values()) + sum(map(len, journal._buffer))
 
 
-def test_a_full_spool_refuses_what_is_not_durable_and_stops_nothing_else(place, monkeypatch):
+def test_a_full_spool_is_an_error_of_what_is_not_durable_and_stops_nothing_else(place, monkeypatch):
     journal = place.open()
 
     def full(handle, data):
@@ -321,7 +321,7 @@ def test_a_full_spool_refuses_what_is_not_durable_and_stops_nothing_else(place, 
     monkeypatch.undo()
     journal.append(event(2), durable=False)
     journal.append(event(3))
-    assert place.read() == [event(1), event(2), event(3)]
+    assert place.read() == [event(0), event(1), event(2), event(3)]
 
 
 def test_the_clocks_of_two_hosts_are_never_compared(place, tmp_path):

@@ -171,9 +171,9 @@ class FullDisk(MemoryJournal):
     is_full = False
 
     def append(self, events, *, durable=True):
-        if self.is_full:
-            raise StorageError("no space left")
         super().append(events, durable=durable)
+        if self.is_full and (events or durable):
+            raise StorageError("no space left")
 
 
 def test_nobody_hears_of_what_could_not_be_written_and_the_journal_misses_nothing():
@@ -199,8 +199,9 @@ def test_a_writer_that_was_succeeded_answers_nobody(open_keeper, tmp_path):
     former = open_keeper()
     (Layout(tmp_path, "bowl").journal / "writer.lock").unlink()
     open_keeper()
-    with pytest.raises(ExchangeRefused, match="a later writer has taken over"):
-        former.exchange(Message("w", room=1))
+    for _ in range(2):
+        with pytest.raises(ExchangeRefused, match="a later writer has taken over"):
+            former.exchange(Message("w", room=1))
 
 
 def test_an_unwritable_storage_is_an_error_that_says_so(tmp_path):
