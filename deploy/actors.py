@@ -15,7 +15,8 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deploy.bundle import Bundle, Lineage
+from deploy.bundle import Lineage
+from deploy.copies import open_bundle
 from deploy.endpoint import Event, Offer, Place, Routing, decide_place, decide_promotion, decide_rollback
 from deploy.ledger import Ledger
 from orchestrator.domain.errors import BundleError
@@ -151,7 +152,7 @@ class EndpointActor:
 
 
 def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:
-    bundle = Bundle.open(uri)
+    bundle = open_bundle(uri)
     bundle.warm_up()
     wanted = bundle.lineage if lineage is None else Lineage.from_dict(lineage)
     if _origin(wanted) != _origin(bundle.lineage):

@@ -10,16 +10,15 @@ import os
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from deploy.app import AppSettings, EndpointApp
-from deploy.bundle import Bundle
+from deploy.copies import open_bundle
 from deploy.endpoint import Routing
 from deploy.following import JournalFollower
 from deploy.places import journal_directory
 from deploy.served import ModelSlot, Served
-from deploy.tokens import read_token, token_file
+from deploy.tokens import token_of
 from orchestrator.domain.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +26,7 @@ logger = logging.getLogger(__name__)
 FOLLOW_SECONDS = 0.25  # how long a replica that missed a message may serve the version before
 # A new replica gets requests a moment before the endpoint actor learns of it and tells it of promotions.
 YOUNG_SECONDS, YOUNG_FOLLOW_SECONDS = 30.0, 0.02
+STORE_FOLLOW_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 5.0, 0.5  # an object store is paid for each listing
 
 
 class EndpointReplica:
@@ -38,7 +38,7 @@ class EndpointReplica:
         self._changing = threading.Lock()
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
-        token = read_token(token_file(Path(storage), name))
+        token = token_of(storage, name)
         self._app = EndpointApp(AppSettings(name, token, program_version=_program_version()), self._slot)
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
@@ -77,9 +77,11 @@ class EndpointReplica:
 
     def _follow(self) -> None:
         born = time.monotonic()
+        young, grown = (YOUNG_FOLLOW_SECONDS, FOLLOW_SECONDS)
+        if not self._follower.is_local:
+            young, grown = (STORE_YOUNG_FOLLOW_SECONDS, STORE_FOLLOW_SECONDS)
         while True:
-            is_young = time.monotonic() - born < YOUNG_SECONDS
-            time.sleep(YOUNG_FOLLOW_SECONDS if is_young else FOLLOW_SECONDS)
+            time.sleep(young if time.monotonic() - born < YOUNG_SECONDS else grown)
             self._catch_up()
 
     def _catch_up(self) -> None:
@@ -98,7 +100,7 @@ class EndpointReplica:
             served = self._slot.served
             if served is not None and served.generation >= routing.generation:
                 return
-            bundle = Bundle.open(routing.uri, threads=self._threads)
+            bundle = open_bundle(routing.uri, threads=self._threads)
             bundle.warm_up()
             self._slot.put(Served(bundle, routing.version, routing.generation))
             self._fault = ""

@@ -6,7 +6,6 @@ deployed once: a later `serve.run` would restart its replicas, so models change 
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +19,7 @@ from deploy.replica import EndpointReplica
 from deploy.serve_instance import QUIET, ensure_serve, running_applications
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
+from orchestrator.journal import AnyStorage, Storage
 
 ONGOING_REQUESTS = 64  # Serve's 5 would idle a replica whose answer takes 0.1 ms
 QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of filling its memory
@@ -45,7 +45,7 @@ class Scale:
 
 def start_endpoint(
     name: str,
-    storage: Path | str,
+    storage: AnyStorage,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -67,9 +67,9 @@ def start_endpoint(
         raise ClusterError("This process is not connected to Ray; call ray.init first.")
     scale = Scale(replicas, replica_cpus)
     token = ensure_token(storage, name)
-    handle = _ensure_actor(name, Path(storage).absolute())
+    handle = _ensure_actor(name, Storage.of(storage))
     listening = ensure_serve(host, port)
-    prefix = _ensure_application(name, Path(storage).absolute(), scale)
+    prefix = _ensure_application(name, Storage.of(storage), scale)
     handle.place(*listening, prefix)
     address = EndpointAddress(name, _url(*listening, prefix), listening[1], token, port)
     _wait_until_live(address, scale, timeout_seconds)
@@ -88,7 +88,7 @@ def stop_endpoint(name: str) -> None:
     ray.kill(handle.actor, no_restart=True)
 
 
-def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
+def _ensure_actor(name: str, storage: Storage) -> EndpointHandle:
     """Returns the handle of the endpoint's actor, started where it does not run."""
     options = ray.remote(EndpointActor).options(
         name=actor_name(name),
@@ -117,7 +117,7 @@ def _ensure_actor(name: str, storage: Path) -> EndpointHandle:
     return handle
 
 
-def _ensure_application(name: str, storage: Path, scale: Scale) -> str:
+def _ensure_application(name: str, storage: Storage, scale: Scale) -> str:
     """Returns the route prefix of the endpoint's application; deploys it where it does not run."""
     running = running_applications()
     prefixes = {application: _prefix(application) for application in running}

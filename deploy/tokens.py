@@ -1,31 +1,42 @@
-"""The endpoint's bearer token: made at its first start, readable by its owner only."""
+"""The endpoint's bearer token: made at its first start, readable by its owner only.
+
+On a disk it is one file. In an object store it lies beside the endpoint's journal, for whoever may read the bucket, and
+each host that needs it has a copy.
+"""
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
-from deploy.places import endpoint_directory
-from orchestrator.domain.errors import EndpointError
+from deploy.places import endpoint_place
+from orchestrator.domain.errors import EndpointError, StorageError
+from orchestrator.journal import AnyStorage, Storage, local_state
 
 TOKEN_BYTES = 32
 OWNER_ONLY = 0o600
+TOKEN = "token"
 
 
-def token_file(storage: Path | str, name: str) -> Path:
-    """Returns the path of the endpoint's token."""
-    return endpoint_directory(storage, name) / "token"
+def token_file(storage: AnyStorage, name: str) -> Path:
+    """Returns the path of the endpoint's token on this host."""
+    place = endpoint_place(storage, name)
+    return (place.local_path if place.is_local else local_state(storage) / "endpoints" / name) / TOKEN
 
 
-def ensure_token(storage: Path | str, name: str) -> Path:
+def ensure_token(storage: AnyStorage, name: str) -> Path:
     """Returns the path of the endpoint's token; makes one when there is none.
 
     The file appears with its content or not at all: it is written beside and linked into place, and of two processes
-    that start the endpoint at once one wins and both use its token.
+    that start the endpoint at once one wins and both use its token. In an object store both may write: the later one's
+    counts, and a copy is replaced by it whenever this is called.
 
     Raises:
-        EndpointError: when the storage cannot be written.
+        EndpointError, StorageError: when the storage cannot be written.
     """
-    path = token_file(storage, name)
+    path, place = token_file(storage, name), endpoint_place(storage, name)
+    if not place.is_local:
+        return _copied(place, path)
     if path.exists():
         return path
     beside = path.with_name(f".token.{secrets.token_hex(6)}")
@@ -43,6 +54,38 @@ def ensure_token(storage: Path | str, name: str) -> Path:
             f"The token cannot be written to {path} ({error.strerror}). Give another storage."
         ) from error
     return path
+
+
+def _copied(place: Storage, path: Path) -> Path:
+    """Returns the copy of an object store's token, made where there is none."""
+    given = place.find(TOKEN)
+    if given is None:
+        with suppress(StorageError):  # another process may be faster
+            place.write_new(TOKEN, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode())
+        given = place.read(TOKEN)
+    token = given.decode().strip()
+    beside = path.with_name(f".token.{secrets.token_hex(6)}")
+    try:
+        if not path.exists() or path.read_text() != f"{token}\n":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(beside, token)
+            beside.replace(path)
+    except OSError as error:
+        raise EndpointError(f"The token's copy cannot be written to {path} ({error.strerror}).") from error
+    return path
+
+
+def token_of(storage: AnyStorage, name: str) -> str:
+    """Returns the token of an endpoint that was started before.
+
+    Raises:
+        EndpointError: there is none.
+        StorageError: the object store cannot be asked.
+    """
+    place = endpoint_place(storage, name)
+    if not place.is_local and place.find(TOKEN) is not None:
+        return read_token(ensure_token(storage, name))
+    return read_token(token_file(storage, name))
 
 
 def read_token(path: Path) -> str:

@@ -8,12 +8,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.domain.errors import InvalidSpecification, SessionLost, StudyBusy
-from orchestrator.domain.places import local_path
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage, Storage
 from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, savings, status
 from orchestrator.study.laws import referred
 from orchestrator.tuning.code import Code, trial_defaults
@@ -69,7 +69,7 @@ def drive(specification: StudySpecification, code: Code, observer: Observer, *, 
         InvalidSpecification: the journal is that of another study.
         ClusterError: Ray cannot be reached or started, or the runner failed.
     """
-    storage = Path(local_path(specification.storage))
+    storage = Storage.of(specification.storage)
     if specification.execution == "inline":
         return _drive_inline(specification, storage, code, observer)
     return _drive_on_ray(specification, storage, code, observer, address)
@@ -81,7 +81,7 @@ def ended_outcome(specification: StudySpecification) -> Outcome | None:
     Raises:
         JournalDamaged, JournalTooNew: its journal cannot be read.
     """
-    storage = Path(local_path(specification.storage))
+    storage = Storage.of(specification.storage)
     if not Layout(storage, specification.study).exists():
         return None
     state = read_study(storage, specification.study).state
@@ -91,19 +91,30 @@ def ended_outcome(specification: StudySpecification) -> Outcome | None:
     return Outcome(status(state), savings(state), first_failure(state), bundles)
 
 
-def set_aside(specification: StudySpecification) -> Path | None:
+def set_aside(specification: StudySpecification) -> str | None:
     """Moves the study and its endpoint's history out of the way, so that it begins anew; returns where they are."""
-    storage = Path(local_path(specification.storage))
-    kept = storage / ".old" / f"{specification.study}-{time.strftime('%Y%m%d-%H%M%S')}"
+    storage = Storage.of(specification.storage)
+    kept = storage.child(f".old/{specification.study}-{time.strftime('%Y%m%d-%H%M%S')}")
     names = [specification.study] + ([f"endpoints/{specification.serve.name}"] if specification.serve else [])
-    there = [name for name in names if (storage / name).exists()]
+    there = [name for name in names if storage.exists(name)]
     for name in there:
-        (kept / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(storage / name, kept / name)
-    return kept if there else None
+        _move(storage, name, kept)
+    return kept.uri if there else None
 
 
-def _drive_inline(specification: StudySpecification, storage: Path, code: Code, observer: Observer) -> Outcome:
+def _move(storage: Storage, name: str, kept: Storage) -> None:
+    """Moves a folder; an object store has no such thing, so its files are copied, and then deleted."""
+    if storage.is_local:
+        target = kept.local_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(storage.local_path / name, target)
+        return
+    for file in storage.names(f"{name}/"):
+        kept.write_from(file, partial(storage.chunks, file))
+    storage.delete_tree(name)
+
+
+def _drive_inline(specification: StudySpecification, storage: AnyStorage, code: Code, observer: Observer) -> Outcome:
     specification = specification.with_changes(serve=None)  # nothing can be served without a cluster
     resolved = code.resolve()
     keeper = StudyKeeper.open(
@@ -141,7 +152,7 @@ def load_data(specification: StudySpecification, keeper: StudyKeeper) -> tuple[A
 
 
 def _drive_on_ray(
-    specification: StudySpecification, storage: Path, code: Code, observer: Observer, address: str | None
+    specification: StudySpecification, storage: AnyStorage, code: Code, observer: Observer, address: str | None
 ) -> Outcome:
     """Runs the study on Ray; where a local Ray dies under it, a new one goes on from the storage."""
     for _ in range(MOST_SESSIONS - 1):
@@ -154,7 +165,7 @@ def _drive_on_ray(
 
 
 def _drive_in_session(
-    specification: StudySpecification, storage: Path, code: Code, observer: Observer, address: str | None
+    specification: StudySpecification, storage: AnyStorage, code: Code, observer: Observer, address: str | None
 ) -> Outcome:
     from orchestrator.process_graph.launch import launch
     from orchestrator.process_graph.session import claim_session, connect, start_session
@@ -199,7 +210,7 @@ def _forget_session() -> None:
     disconnect()
 
 
-def _sweep(storage: Path, study: str) -> None:
+def _sweep(storage: AnyStorage, study: str) -> None:
     """Takes away what an ended study does not refer to; its workers are released."""
     checkpoints, bundles = referred(read_study(storage, study).state)
     sweep(Layout(storage, study), [ref.uri for ref in checkpoints], bundles)

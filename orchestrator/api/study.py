@@ -12,9 +12,9 @@ from typing import Any
 
 from orchestrator.api.asking import AskedTrial, Desk
 from orchestrator.domain.errors import InvalidSpecification, UnknownStudy
-from orchestrator.domain.places import local_path
 from orchestrator.domain.space import Parameter, Space, Value
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import Storage
 from orchestrator.study import Layout, StudyKeeper, StudyState, Trial, read_study
 
 UNNAMED = "unnamed"
@@ -32,7 +32,7 @@ class Study:
         maximize: the one of which more is better.
         search: "auto", "tpe" or "random".
         scheduler: "none", "asha", or a mapping such as {"kind": "asha", "max": 27}.
-        storage: a directory.
+        storage: a directory, or an address such as `s3://BUCKET/PREFIX`.
         seed: of everything random.
         execution: "auto", "pooled", "tune" (one Tune slot per trial) or "inline" (no Ray at all).
         sections: further sections of a study file: data, resources, failures, serve, timeout.
@@ -120,7 +120,7 @@ class Study:
     def _end_session(self) -> None:
         from orchestrator.process_graph.session import end_session
 
-        end_session(Path(local_path(self._specification.storage)))
+        end_session(Storage.of(self._specification.storage))
 
     def ask(self) -> AskedTrial:
         """Returns a new trial to evaluate; any number of them may be open at once."""
@@ -146,7 +146,7 @@ class Study:
 
     def _open_desk(self) -> Desk:
         if self._desk is None:
-            storage = None if self.name is None else Path(local_path(self._specification.storage))
+            storage = None if self.name is None else Storage.of(self._specification.storage)
             budget = type(self._specification.budget)(ENDLESS, None)
             # the caller sees what fails, and decides how long to go on
             failures = replace(self._specification.failures, alike=ENDLESS)
@@ -200,7 +200,7 @@ class Study:
     def _state(self) -> StudyState:
         if self._desk is not None:
             return self._desk.keeper.study.state
-        storage = Path(local_path(self._specification.storage))
+        storage = Storage.of(self._specification.storage)
         if self.name is None or not Layout(storage, self.name).exists():
             return self._open_desk().keeper.study.state
         return read_study(storage, self.name).state

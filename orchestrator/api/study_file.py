@@ -1,4 +1,4 @@
-"""Study files: YAML on a disk, a specification in memory."""
+"""Study files: YAML for people, a specification in memory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ def _laid_over(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return whole
 
 
-def write_study_file(specification: StudySpecification, path: Path) -> None:
-    """Writes the resolved study, every default filled in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(specification.to_dict(), sort_keys=False, allow_unicode=True))
+def study_file(specification: StudySpecification) -> str:
+    """Returns the text of the resolved study, every default filled in."""
+    text: str = yaml.safe_dump(specification.to_dict(), sort_keys=False, allow_unicode=True)
+    return text

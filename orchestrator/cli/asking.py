@@ -1,27 +1,26 @@
 """Asks an endpoint that runs on this machine; finds it by its journal, so that Ray is not needed."""
 
-from pathlib import Path
 from typing import Any
 
 from deploy import Client
 from deploy.endpoint import EndpointState, replay
 from deploy.places import journal_directory
-from deploy.tokens import read_token, token_file
+from deploy.tokens import token_of
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
 from orchestrator.domain.errors import EndpointError
-from orchestrator.journal import read_journal
+from orchestrator.journal import AnyStorage, read_journal
 
 CHUNK_ROWS = 500  # of a request; an endpoint takes 4096
 WILDCARDS = ("0.0.0.0", "::")  # addresses to listen on, not to connect to
 
 
-def endpoint_state(storage: Path, name: str) -> EndpointState:
+def endpoint_state(storage: AnyStorage, name: str) -> EndpointState:
     """Returns what the endpoint's journal says; it is not disturbed."""
     return replay(read_journal(journal_directory(storage, name)))
 
 
-def endpoint_url(storage: Path, name: str) -> str:
+def endpoint_url(storage: AnyStorage, name: str) -> str:
     """Returns where the endpoint was reached last.
 
     Raises:
@@ -34,7 +33,7 @@ def endpoint_url(storage: Path, name: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
 
 
-def ask_rows(storage: Path, name: str, rows: list[Row]) -> dict[str, Any]:
+def ask_rows(storage: AnyStorage, name: str, rows: list[Row]) -> dict[str, Any]:
     """Returns predictions, probabilities, and who gave them.
 
     Raises:
@@ -42,7 +41,7 @@ def ask_rows(storage: Path, name: str, rows: list[Row]) -> dict[str, Any]:
     """
     predictions: list[Any] = []
     probabilities: list[Any] = []
-    with Client(endpoint_url(storage, name), read_token(token_file(storage, name))) as client:
+    with Client(endpoint_url(storage, name), token_of(storage, name)) as client:
         for start in range(0, len(rows), CHUNK_ROWS):
             answer = client.predict(rows[start : start + CHUNK_ROWS])
             predictions += answer.predictions

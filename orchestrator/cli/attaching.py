@@ -1,9 +1,9 @@
 """Reaches what runs on a storage, for commands that look at it or end it. Importing this loads Ray."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.launch import RunningStudy, find
 from orchestrator.process_graph.session import connect, join_session
 from orchestrator.process_graph.session_file import SessionFile
@@ -18,7 +18,9 @@ class Running:
     runner: dict[str, Any]
 
 
-def find_running(storage: Path, study: str, session: SessionFile | None, address: str | None) -> RunningStudy | None:
+def find_running(
+    storage: AnyStorage, study: str, session: SessionFile | None, address: str | None
+) -> RunningStudy | None:
     """Returns the study where its actors live: in the storage's session, or in the cluster at `address`."""
     if address is not None:
         connect(address)
@@ -29,7 +31,9 @@ def find_running(storage: Path, study: str, session: SessionFile | None, address
     return find(read_study(storage, study).specification, storage)
 
 
-def ask_running(storage: Path, study: str, session: SessionFile | None, address: str | None = None) -> Running | None:
+def ask_running(
+    storage: AnyStorage, study: str, session: SessionFile | None, address: str | None = None
+) -> Running | None:
     """Returns what the running study says; None where it does not run."""
     found = find_running(storage, study, session, address)
     return None if found is None else Running(found.status(), found.runner_status())

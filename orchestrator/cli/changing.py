@@ -1,7 +1,6 @@
 """`extend` gives a study more to spend, `rollback` lets its endpoint answer with an earlier version again."""
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint
 from orchestrator.domain.errors import EndpointError, InvalidInput
 from orchestrator.domain.specification import parse_seconds
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, read_study, studies_on
 
@@ -21,7 +21,7 @@ from orchestrator.study import Layout, read_study, studies_on
 @click.option("--time", help='How long in all, such as "10m".')
 @storage_option
 @json_option
-def extend(study: str, trials: int | None, time: str | None, storage: Path, as_json: bool) -> None:
+def extend(study: str, trials: int | None, time: str | None, storage: AnyStorage, as_json: bool) -> None:
     """Give STUDY more to spend. One that runs goes on at once; one that has ended goes on with `resume`."""
     if trials is None and time is None:
         raise InvalidInput("extend takes --trials or --time: how much the study may spend in all")
@@ -35,7 +35,7 @@ def extend(study: str, trials: int | None, time: str | None, storage: Path, as_j
         click.echo(f"study '{study}' has more to spend" + ("" if runs else f"; go on with: {again}"))
 
 
-def _extend(storage: Path, study: str, trials: int | None, seconds: float | None) -> bool:
+def _extend(storage: AnyStorage, study: str, trials: int | None, seconds: float | None) -> bool:
     """Returns whether the study runs; it was told there, else in its journal."""
     session = SessionFile.read(session_path(storage))
     if session is not None:
@@ -63,7 +63,7 @@ def _extend(storage: Path, study: str, trials: int | None, seconds: float | None
 @click.option("--why", default="", help="For the endpoint's history.")
 @storage_option
 @json_option
-def rollback(name: str, version: int | None, why: str, storage: Path, as_json: bool) -> None:
+def rollback(name: str, version: int | None, why: str, storage: AnyStorage, as_json: bool) -> None:
     """Let the endpoint NAME answer with an earlier version again; a study that feeds it is told."""
     require_endpoint(storage, name)
     session = SessionFile.read(session_path(storage))
@@ -85,7 +85,7 @@ def rollback(name: str, version: int | None, why: str, storage: Path, as_json: b
         click.echo(f"endpoint '{name}' answers with version {answer['version']} already")
 
 
-def _tell(storage: Path, study: str, name: str, session: SessionFile, answer: dict[str, Any]) -> bool:
+def _tell(storage: AnyStorage, study: str, name: str, session: SessionFile, answer: dict[str, Any]) -> bool:
     """Tells a running study that feeds the endpoint, so that it does not put the same challenger up again."""
     serve = read_study(storage, study).specification.serve
     if serve is None or serve.name != name:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,12 +21,14 @@ from orchestrator.cli.traffic import Traffic
 from orchestrator.cli.watching import View, Watch, shown
 from orchestrator.domain.errors import InvalidSpecification, StorageError, StudyBusy
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage, Storage
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, read_study
 from orchestrator.study.keeper import IDENTITY
 from orchestrator.tuning.code import Code
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
+FIRST_LOOK_SECONDS = 5.0  # an object store that does not answer at once is said at once
 INTERRUPTED = 130  # 128 + SIGINT
 
 
@@ -54,7 +55,7 @@ class Course:
             specification = specification.with_changes(serve=None)
         self._specification = specification
         self._choices = choices
-        self._storage = Path(specification.storage)
+        self._storage = Storage.of(specification.storage)
         self._layout = Layout(self._storage, specification.study)
         self._began = time.monotonic()
 
@@ -80,9 +81,13 @@ class Course:
     # --- before --------------------------------------------------------------------------------------------------
 
     def _require_storage(self) -> None:
+        if not self._storage.is_local:
+            self._storage.patient(FIRST_LOOK_SECONDS).folders()
+            return
+        place = self._storage.local_path
         try:
-            self._storage.mkdir(parents=True, exist_ok=True)
-            is_writable = os.access(self._storage, os.W_OK | os.X_OK)
+            place.mkdir(parents=True, exist_ok=True)
+            is_writable = os.access(place, os.W_OK | os.X_OK)
         except OSError as error:
             raise StorageError(f"storage {self._storage} cannot be used ({error.strerror}); give another") from error
         if not is_writable:
@@ -228,7 +233,7 @@ def _heed_termination() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
-def _end_session(storage: Path) -> None:
+def _end_session(storage: AnyStorage) -> None:
     from orchestrator.process_graph.session import end_session
 
     end_session(storage)

@@ -9,6 +9,7 @@ from orchestrator.api.driving import Outcome, Silence, drive
 from orchestrator.cli.failing import failure_text
 from orchestrator.cli.printing import block, number, parameters
 from orchestrator.domain.specification import Budget, FailurePolicy, StudySpecification
+from orchestrator.journal import AnyStorage
 from orchestrator.study import read_study, trial_details
 from orchestrator.tuning.code import Code
 
@@ -29,7 +30,7 @@ def debug_one_trial(specification: StudySpecification) -> int:
     return 0
 
 
-def _show(outcome: Outcome, storage: Path) -> None:
+def _show(outcome: Outcome, storage: AnyStorage) -> None:
     details = trial_details(read_study(storage, outcome.status["study"]).state.trials[0])
     metrics = details["reports"][-1] if details["reports"] else {}
     rows = [("params", parameters(details["params"])), ("steps", str(details["last_step"]))]

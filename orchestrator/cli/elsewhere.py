@@ -6,12 +6,19 @@ from pathlib import Path
 import click
 
 from orchestrator.domain.errors import UnknownStudy
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.job_address import cluster_token
 from orchestrator.process_graph.jobs import JobServer
 
 
 def run_there(
-    address: str, token_file: Path | None, study: str, words: Sequence[str], *, storage: Path | None, as_json: bool
+    address: str,
+    token_file: Path | None,
+    study: str,
+    words: Sequence[str],
+    *,
+    storage: AnyStorage | None,
+    as_json: bool,
 ) -> int:
     """Runs `orchestrator WORDS` about a study on the cluster's head; shows what it wrote, returns its exit code.
 
@@ -28,7 +35,7 @@ def run_there(
         jobs = server.of_study(study)
         if not jobs:
             raise UnknownStudy(f"no study '{study}' was submitted to the cluster at {server.address}; give --storage")
-        storage = Path(jobs[0].storage)
+        storage = jobs[0].storage
     json_word = ["--json"] if as_json else []
     code, wrote = server.ask(["orchestrator", *words, "--storage", str(storage), "--address", "auto", *json_word])
     click.echo(wrote, nl=False, err=code != 0)

@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from deploy import Client, EndpointAddress, start_endpoint
-from deploy.bundle import Bundle
+from deploy.copies import open_bundle
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import RECORD_COLUMNS
 from orchestrator.cli.options import DEFAULT_PORT
 from orchestrator.domain.errors import EndpointError
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.session import start_session
 
 REPLICA_CPUS = 1.0
@@ -18,7 +18,7 @@ READY_SECONDS = 30.0  # for a replica to load the version that its journal names
 LOOK_SECONDS = 0.1
 
 
-def bring_back(storage: Path, name: str, port: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[str], None]) -> dict[str, Any]:
     """Returns where the endpoint answers, its version, and a line for curl with one real row.
 
     Raises:
@@ -49,7 +49,7 @@ def bring_back(storage: Path, name: str, port: int | None, say: Callable[[str], 
 
 def _example(uri: str) -> dict[str, float] | list[float]:
     """Returns one real row out of a bundle, as somebody would type it."""
-    bundle = Bundle.open(uri)
+    bundle = open_bundle(uri)
     values = [int(value) if float(value).is_integer() else float(value) for value in bundle.sample[0]]
     return values if len(values) > RECORD_COLUMNS else dict(zip(bundle.schema.columns, values, strict=True))
 

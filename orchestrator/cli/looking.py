@@ -1,6 +1,5 @@
 """`ls`, `best` and `show`: what lies on a storage. They need its journals, not Ray."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +8,7 @@ from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import NOTHING, block, duration, number, parameters, print_json, table
 from orchestrator.domain.errors import InvalidInput, OrchestratorError, UnknownStudy
+from orchestrator.journal import AnyStorage
 from orchestrator.study import read_study, status, studies_on, trial_details
 from orchestrator.study.layout import Layout
 
@@ -16,7 +16,7 @@ from orchestrator.study.layout import Layout
 @click.command()
 @storage_option
 @json_option
-def ls(storage: Path, as_json: bool) -> None:
+def ls(storage: AnyStorage, as_json: bool) -> None:
     """List the studies on a storage."""
     lines = [summary_line(storage, name) for name in studies_on(storage)]
     if as_json:
@@ -27,7 +27,7 @@ def ls(storage: Path, as_json: bool) -> None:
         click.echo(f"no studies on {storage}; `{pasted('run', 'FILE', storage=storage)}` begins one")
 
 
-def summary_line(storage: Path, name: str) -> dict[str, Any]:
+def summary_line(storage: AnyStorage, name: str) -> dict[str, Any]:
     """Returns a study in a line's worth of data; a damaged one says so instead of hiding the others."""
     try:
         now = status(read_study(storage, name).state)
@@ -68,7 +68,7 @@ def studies_table(lines: list[dict[str, Any]]) -> str:
 @click.argument("study")
 @storage_option
 @json_option
-def best(study: str, storage: Path, as_json: bool) -> None:
+def best(study: str, storage: AnyStorage, as_json: bool) -> None:
     """Show the best configuration of STUDY."""
     now = status(read_study(storage, study).state)
     found = now["best"]
@@ -95,7 +95,7 @@ def best(study: str, storage: Path, as_json: bool) -> None:
 @click.argument("trial", type=int)
 @storage_option
 @json_option
-def show(study: str, trial: int, storage: Path, as_json: bool) -> None:
+def show(study: str, trial: int, storage: AnyStorage, as_json: bool) -> None:
     """Show everything about one TRIAL of STUDY."""
     state = read_study(storage, study).state
     if not 0 <= trial < len(state.trials):

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy import Client, EndpointAddress
-from deploy.bundle import Bundle, Kind
-from orchestrator.domain.errors import OrchestratorError
+from deploy.bundle import Kind
+from deploy.copies import open_bundle
+from orchestrator.domain.errors import BundleError, OrchestratorError
 from trainables.data import Split, baseline
 from trainables.metrics import scores
 
@@ -88,9 +88,13 @@ def _ask(client: Client, parts: Split) -> tuple[float, str]:
 
 def _default(parts: Split, bundles: Mapping[str, Mapping[str, Any]]) -> float | None:
     uri = next((b["uri"] for b in bundles.values() if b["purpose"] == REFERENCE and b["uri"]), None)
-    if uri is None or not Path(str(uri).removeprefix("file://")).is_dir():
+    if uri is None:
         return None
-    given = Bundle.open(uri).predict(parts.test_x)
+    try:
+        bundle = open_bundle(str(uri))
+    except BundleError:
+        return None
+    given = bundle.predict(parts.test_x)
     return _score(parts, given.labels if parts.kind is Kind.CLASSIFICATION else given.scores.tolist())
 
 

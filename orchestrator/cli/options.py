@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from orchestrator.domain.places import local_path
+from orchestrator.journal import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,15 +18,15 @@ DEFAULT_PORT = 8000  # of an endpoint that had none before
 
 
 def storage_option(command: F) -> F:
-    """Adds `--storage`: the directory that holds studies and endpoints, as an absolute path."""
+    """Adds `--storage`: what holds studies and endpoints, as a `Storage`."""
     return click.option(
         "--storage",
         default=DEFAULT_STORAGE,
         envvar=STORAGE_VARIABLE,
         show_default=True,
         show_envvar=True,
-        callback=lambda ctx, parameter, value: Path(local_path(value)),
-        help="Where studies and endpoints are kept.",
+        callback=lambda ctx, parameter, value: Storage.of(value),
+        help="Where studies and endpoints are kept: a directory, or an address such as s3://BUCKET/PREFIX.",
     )(command)
 
 

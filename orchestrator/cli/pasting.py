@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli.options import DEFAULT_STORAGE
-from orchestrator.domain.places import local_path
+from orchestrator.journal import AnyStorage, Storage
 
 PROGRAM = "orchestrator"
 
@@ -21,7 +21,7 @@ def program_word() -> str:
     return str(called)
 
 
-def pasted(*words: str, storage: Path | None = None) -> str:
+def pasted(*words: str, storage: AnyStorage | None = None) -> str:
     """Returns a command line for a shell; a storage that is the default one is left out."""
-    is_default = storage is None or str(storage) == local_path(DEFAULT_STORAGE)
+    is_default = storage is None or Storage.of(storage) == Storage.of(DEFAULT_STORAGE)
     return shlex.join([program_word(), *words, *([] if is_default else ["--storage", str(storage)])])

@@ -1,12 +1,13 @@
 """Finds a study's endpoint at its end, and brings it up again where it is gone."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from deploy import EndpointAddress, start_endpoint
+from deploy.tokens import ensure_token
 from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.specification import ServeSpecification, StudySpecification
+from orchestrator.journal import Storage
 from orchestrator.process_graph.session import claim_session, connect, start_session
 
 NO_VERSION = "no model passed the gate, so nothing answers"
@@ -31,7 +32,7 @@ def reach(
         return None, NO_VERSION
     if outcome.endpoint is not None:
         known = outcome.endpoint
-        path = Path(known["token_file"])
+        path = ensure_token(specification.storage, serve.name)
         return EndpointAddress(known["name"], known["url"], known["port"], path, known["asked_port"]), ""
     try:
         return _bring_up(specification, serve, address, say), ""
@@ -42,7 +43,7 @@ def reach(
 def _bring_up(
     specification: StudySpecification, serve: ServeSpecification, address: str | None, say: Callable[[str], None]
 ) -> EndpointAddress:
-    storage = Path(specification.storage)
+    storage = Storage.of(specification.storage)
     if address is None:
         session = start_session(storage, reserved_cpus=serve.replicas * serve.replica_cpus, say=say)
         claim_session(storage, session, specification.study)

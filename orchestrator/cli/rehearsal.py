@@ -12,7 +12,6 @@ from orchestrator.domain.exchange import Export, Run
 from orchestrator.domain.seeds import derive_seed
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import Decision
-from orchestrator.tuning.checkpoints import CheckpointStore
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.failures import failure_of
 from orchestrator.tuning.runs import RETURNED, ActiveRun, Stretch
@@ -118,7 +117,7 @@ def _export(workshop: Workshop, found: Rehearsal, run: ActiveRun, say: Say) -> R
     """Exports the model of one step as a promotion would."""
     if workshop.resolved.kind == "function":
         return replace(found, exported=False, problem=NO_MODEL)
-    checkpoint = CheckpointStore(workshop.layout.checkpoints).publish(0, 1, run.save)
+    checkpoint = workshop.checkpoints.publish(0, 1, run.save)
     if checkpoint is None:
         return replace(found, exported=False, problem=NO_CHECKPOINT)
     result = workshop.export(Export("check", 0, found.params, 0, checkpoint, None))

@@ -11,8 +11,8 @@ from orchestrator.cli.course import Choices, Course
 from orchestrator.cli.debugging import debug_one_trial
 from orchestrator.cli.options import DEFAULT_STORAGE, STORAGE_VARIABLE, json_option, storage_option
 from orchestrator.cli.pasting import pasted
-from orchestrator.domain.places import local_path
 from orchestrator.domain.specification import EXECUTIONS, StudySpecification
+from orchestrator.journal import AnyStorage, Storage
 from orchestrator.study import read_study
 
 
@@ -58,7 +58,7 @@ def run(ctx: click.Context, /, file: Path, **given: Any) -> int:
 @click.option("--quiet", is_flag=True, help="No progress, only the result.")
 @json_option
 @click.pass_context
-def resume(ctx: click.Context, /, study: str, storage: Path, **given: Any) -> int:
+def resume(ctx: click.Context, /, study: str, storage: AnyStorage, **given: Any) -> int:
     """Go on with STUDY as it was asked for; attaches to it where it still runs."""
     specification = read_study(storage, study).specification.with_changes(storage=str(storage))
     return Course(specification, _choices(given, command_again(ctx))).run()
@@ -74,7 +74,7 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(specification: StudySpecification) -> StudySpecification:
-    return specification.with_changes(storage=local_path(specification.storage))
+    return specification.with_changes(storage=Storage.of(specification.storage).uri)
 
 
 def _choices(given: dict[str, Any], again: str) -> Choices:

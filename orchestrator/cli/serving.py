@@ -10,6 +10,7 @@ from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table
 from orchestrator.domain.errors import InvalidInput, did_you_mean
+from orchestrator.journal import AnyStorage
 
 
 @click.command()
@@ -17,7 +18,7 @@ from orchestrator.domain.errors import InvalidInput, did_you_mean
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Else the one it had last, or {DEFAULT_PORT}.")
 @storage_option
 @json_option
-def serve(name: str, port: int | None, storage: Path, as_json: bool) -> None:
+def serve(name: str, port: int | None, storage: AnyStorage, as_json: bool) -> None:
     """Start the endpoint NAME with the version that answered last; it stays until `orchestrator down`."""
     require_endpoint(storage, name)
     from orchestrator.cli.endpoints import bring_back
@@ -41,7 +42,7 @@ def _version(found: dict[str, Any]) -> str:
     return f"{found['version']} (study {found['study']}, trial {found['trial']}, step {found['step']})"
 
 
-def require_endpoint(storage: Path, name: str) -> None:
+def require_endpoint(storage: AnyStorage, name: str) -> None:
     """Raises InvalidInput where the storage has no endpoint of that name; the nearest is named."""
     known = known_endpoints(storage)
     if name not in known:
@@ -56,7 +57,7 @@ def require_endpoint(storage: Path, name: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @storage_option
 @json_option
-def predict(name: str, file: Path, storage: Path, as_json: bool) -> None:
+def predict(name: str, file: Path, storage: AnyStorage, as_json: bool) -> None:
     """Send the rows of FILE (.json, .jsonl or .csv; - for JSON from stdin) to the endpoint NAME."""
     require_endpoint(storage, name)
     from orchestrator.cli.asking import ask_rows

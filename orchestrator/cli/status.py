@@ -11,6 +11,7 @@ from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, print_json
 from orchestrator.cli.view import Moment, rows
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Phase, read_study, studies_on
@@ -29,7 +30,7 @@ def status(
     ctx: click.Context,
     study: str | None,
     graph: bool,
-    storage: Path,
+    storage: AnyStorage,
     address: str | None,
     token_file: Path | None,
     as_json: bool,
@@ -53,7 +54,9 @@ def status(
     return 0
 
 
-def _tell_study(storage: Path, study: str, session: SessionFile | None, address: str | None, as_json: bool) -> None:
+def _tell_study(
+    storage: AnyStorage, study: str, session: SessionFile | None, address: str | None, as_json: bool
+) -> None:
     now, runner, live = study_status(read_study(storage, study).state), None, False
     if (session is not None or address is not None) and now["phase"] != Phase.ENDED:
         now, runner, live = _asked(storage, study, session, address, now)
@@ -75,7 +78,7 @@ def _tell_study(storage: Path, study: str, session: SessionFile | None, address:
 
 
 def _asked(
-    storage: Path, study: str, session: SessionFile | None, address: str | None, read: dict[str, Any]
+    storage: AnyStorage, study: str, session: SessionFile | None, address: str | None, read: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
     """Returns what the running study says; what was read where it does not run, or does not answer."""
     from orchestrator.cli.attaching import ask_running
@@ -97,7 +100,7 @@ def _phase(now: dict[str, Any], live: bool) -> str:
     return str(now["phase"]) if live else "interrupted"
 
 
-def _tell_all(storage: Path, session: SessionFile | None, as_json: bool) -> None:
+def _tell_all(storage: AnyStorage, session: SessionFile | None, as_json: bool) -> None:
     lines = [summary_line(storage, name) for name in studies_on(storage)]
     running = None if session is None else {"address": session.address, "driver": _driver(session)}
     if as_json:
@@ -117,7 +120,7 @@ def _driver(session: SessionFile) -> int | None:
     return None if found is None else int(found.pid)
 
 
-def _draw(storage: Path, session: SessionFile | None, address: str | None, as_json: bool) -> None:
+def _draw(storage: AnyStorage, session: SessionFile | None, address: str | None, as_json: bool) -> None:
     if session is None and address is None:
         if as_json:
             print_json({"address": None, "cpus": {}, "nodes": []})

@@ -8,6 +8,7 @@ import click
 from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, Phase, read_study
@@ -25,7 +26,7 @@ LOOK_SECONDS = 0.2
 @json_option
 @click.pass_context
 def stop(
-    ctx: click.Context, study: str, storage: Path, address: str | None, token_file: Path | None, as_json: bool
+    ctx: click.Context, study: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool
 ) -> int:
     """End STUDY where it runs: no trial is begun any more; what it found stays, and it can be resumed."""
     if address is not None and is_job_server(address):
@@ -46,7 +47,7 @@ def stop(
     return 0
 
 
-def _stop(storage: Path, study: str, session: SessionFile | None, address: str | None) -> int | None:
+def _stop(storage: AnyStorage, study: str, session: SessionFile | None, address: str | None) -> int | None:
     """Returns how many trials the study has; None where it does not run."""
     from orchestrator.cli.attaching import find_running
 
@@ -67,7 +68,7 @@ def _stop(storage: Path, study: str, session: SessionFile | None, address: str |
 @click.command()
 @storage_option
 @json_option
-def down(storage: Path, as_json: bool) -> None:
+def down(storage: AnyStorage, as_json: bool) -> None:
     """End everything of ours that runs on a storage: studies, workers, endpoints, Ray."""
     session = SessionFile.read(session_path(storage))
     ended = [] if session is None else _end(storage, session)
@@ -79,7 +80,7 @@ def down(storage: Path, as_json: bool) -> None:
         click.echo(f"nothing runs on {storage}")
 
 
-def _end(storage: Path, session: SessionFile) -> list[str]:
+def _end(storage: AnyStorage, session: SessionFile) -> list[str]:
     from orchestrator.cli.inventory import inventory
     from orchestrator.process_graph.session import end_session
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, duration, number, parameters
 from orchestrator.cli.view import TrafficCount, requests
+from orchestrator.domain.errors import StorageError
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage
 from orchestrator.study import Layout
 
 REASONS = {
@@ -25,7 +26,7 @@ class Ending:
     """How a run ended; everything that the summary is made of, as plain data."""
 
     specification: StudySpecification
-    storage: Path
+    storage: AnyStorage
     status: Mapping[str, Any]
     savings: Mapping[str, float] | None = None
     scores: Mapping[str, Any] | None = None  # `TestScores.to_dict`
@@ -68,22 +69,20 @@ def summary(ending: Ending) -> dict[str, Any]:
 
 def write_summary(data: Mapping[str, Any], layout: Layout) -> None:
     """Writes `summary.json`, at once or not at all."""
-    beside = layout.summary.with_suffix(".json.new")
-    beside.write_text(json.dumps(data, indent=2) + "\n")
-    beside.replace(layout.summary)
+    layout.root.write(layout.SUMMARY, (json.dumps(data, indent=2) + "\n").encode())
 
 
 def read_summary(layout: Layout) -> dict[str, Any] | None:
     """Returns the summary that an earlier run wrote; None where there is none that can be read."""
     try:
-        data = json.loads(layout.summary.read_text())
-    except (OSError, ValueError):
+        data = json.loads(layout.root.read(layout.SUMMARY))
+    except (StorageError, ValueError):
         return None
     return data if isinstance(data, dict) else None
 
 
 def closing_block(
-    data: Mapping[str, Any], specification: StudySpecification, storage: Path, *, stays: bool = False
+    data: Mapping[str, Any], specification: StudySpecification, storage: AnyStorage, *, stays: bool = False
 ) -> str:
     """Returns the summary for people, with what to do next; the endpoint answers still where it `stays`."""
     head = f"study '{data['study']}': {REASONS.get(data['reason'], data['reason'])}, {duration(data['seconds'])}"
@@ -92,7 +91,7 @@ def closing_block(
     )
 
 
-def _facts(data: Mapping[str, Any], specification: StudySpecification, storage: Path) -> list[tuple[str, str]]:
+def _facts(data: Mapping[str, Any], specification: StudySpecification, storage: AnyStorage) -> list[tuple[str, str]]:
     value = {"value": data["best_value"], "trial": data["best_trial"]}
     beside = [("default", data["default_value"]), ("baseline", data["baseline_value"])]
     shown = "   ".join(f"{name} {number(given)}" for name, given in beside if given is not None)
@@ -132,7 +131,7 @@ def _served(data: Mapping[str, Any], specification: StudySpecification) -> str:
     return ", ".join(part for part in (promoted, asked, problem) if part)
 
 
-def _next_step(data: Mapping[str, Any], specification: StudySpecification, storage: Path, stays: bool) -> str:
+def _next_step(data: Mapping[str, Any], specification: StudySpecification, storage: AnyStorage, stays: bool) -> str:
     if specification.serve is None or not data["curl"]:
         return ""
     if stays:

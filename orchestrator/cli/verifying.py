@@ -1,6 +1,5 @@
 """`verify`: the laws of a study, checked against its journal and its storage."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +8,7 @@ from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.printing import print_json
 from orchestrator.domain.errors import BundleError, StorageError
 from orchestrator.domain.events import from_record
-from orchestrator.journal import read_journal
+from orchestrator.journal import AnyStorage, read_journal
 from orchestrator.study import BundleState, Layout, Phase, read_study
 from orchestrator.study.laws import referred, summary, violations
 from orchestrator.study.state import StudyState
@@ -19,7 +18,7 @@ from orchestrator.study.state import StudyState
 @click.argument("study")
 @storage_option
 @json_option
-def verify(study: str, storage: Path, as_json: bool) -> int:
+def verify(study: str, storage: AnyStorage, as_json: bool) -> int:
     """Check that STUDY keeps its laws: each trial once, no report twice, what is referred to exists unchanged.
 
     A study that runs may be checked too; what its workers are writing is no breach.
@@ -35,7 +34,7 @@ def verify(study: str, storage: Path, as_json: bool) -> int:
     return 1 if found else 0
 
 
-def examine(storage: Path, study: str) -> tuple[list[str], dict[str, Any]]:
+def examine(storage: AnyStorage, study: str) -> tuple[list[str], dict[str, Any]]:
     """Returns each breach in a line, and what was checked.
 
     Raises:
@@ -51,9 +50,9 @@ def examine(storage: Path, study: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def _checkpoint_breaches(layout: Layout, state: StudyState) -> list[str]:
-    from orchestrator.tuning.checkpoints import CheckpointStore
+    from orchestrator.tuning.workshop import checkpoints_on
 
-    store, found = CheckpointStore(layout.checkpoints), []
+    store, found = checkpoints_on(layout.checkpoints), []
     for ref in referred(state)[0]:
         try:
             store.fetch(ref)
@@ -63,14 +62,14 @@ def _checkpoint_breaches(layout: Layout, state: StudyState) -> list[str]:
 
 
 def _bundle_breaches(state: StudyState) -> list[str]:
-    from deploy.bundle import Bundle
+    from deploy.copies import open_bundle
 
     found = []
     for record in state.bundles.values():
         if record.uri and record.state is not BundleState.REJECTED:
             try:
-                Bundle.open(record.uri)
-            except BundleError as error:
+                open_bundle(record.uri)
+            except (BundleError, StorageError) as error:
                 found.append(str(error))
     return found
 

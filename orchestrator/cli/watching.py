@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from deploy.tokens import ensure_token
 from orchestrator.api.driving import Observer, Silence
-from orchestrator.api.study_file import write_study_file
+from orchestrator.api.study_file import study_file
 from orchestrator.cli.live import LiveView
 from orchestrator.cli.plain import PlainLines
 from orchestrator.cli.traffic import Traffic
@@ -45,13 +45,13 @@ class Watch:
     def look(self, status: Mapping[str, Any], runner: Mapping[str, Any] | None) -> None:
         """Does what is due, and passes on how the study stands."""
         if not self._is_open:  # from now on, so that its file cannot be laid over another study's
-            root = Layout(Path(self._specification.storage), self._specification.study).root
-            write_study_file(self._specification, root / "study.yaml")
+            layout = Layout(self._specification.storage, self._specification.study)
+            layout.root.write(layout.STUDY_FILE, study_file(self._specification).encode())
             self._opened()
             self._is_open = True
         endpoint = runner["endpoint"] if runner is not None else None
         if self._traffic is not None and not self._traffic.has_started and endpoint and status["champion"]:
-            self._traffic.start(endpoint["url"], Path(endpoint["token_file"]))
+            self._traffic.start(endpoint["url"], ensure_token(self._specification.storage, endpoint["name"]))
         self._view.look(status, runner)
 
 

@@ -2,7 +2,8 @@
 
 `port` is a journal's contract; `memory`, `local` and `objects` keep it. A local journal is a directory: `files` reads
 it, `records` is the form of one batch, `claim` keeps a second writer away. In an object store `segments`, `lease` and
-`spool` do the same. `storage` is any place for files, `publishing` the form of whole directories there.
+`spool` do the same. `storage` is any place for files, `publishing` the form of whole directories there, `local_state`
+where the host keeps what cannot lie there.
 """
 
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from typing import Any, overload
 
 from orchestrator.journal.files import epoch_files, read_batches
 from orchestrator.journal.local import LocalJournal
+from orchestrator.journal.local_state import cache_directory, local_state, scratch
 from orchestrator.journal.memory import MemoryJournal
 from orchestrator.journal.objects import TTL_SECONDS, ObjectJournal
 from orchestrator.journal.port import Event, Journal
 from orchestrator.journal.publishing import Published
 from orchestrator.journal.segments import read_segments
-from orchestrator.journal.storage import Storage
+from orchestrator.journal.storage import AnyStorage, Storage
 
 __all__ = [
+    "AnyStorage",
     "Event",
     "Journal",
     "LocalJournal",
@@ -26,8 +29,11 @@ __all__ = [
     "ObjectJournal",
     "Published",
     "Storage",
+    "cache_directory",
+    "local_state",
     "open_journal",
     "read_journal",
+    "scratch",
 ]
 
 
@@ -36,10 +42,10 @@ def open_journal(place: Path) -> LocalJournal: ...
 
 
 @overload
-def open_journal(place: str | Storage) -> LocalJournal | ObjectJournal: ...
+def open_journal(place: AnyStorage) -> LocalJournal | ObjectJournal: ...
 
 
-def open_journal(place: Path | str | Storage) -> LocalJournal | ObjectJournal:
+def open_journal(place: AnyStorage) -> LocalJournal | ObjectJournal:
     """Returns the journal at a place for its one writer, a new epoch of it; makes a directory where needed.
 
     In an object store this takes as long as a silent writer's time to live, where there is one on another host, and a
@@ -49,9 +55,7 @@ def open_journal(place: Path | str | Storage) -> LocalJournal | ObjectJournal:
         StudyBusy: another process writes it.
         StorageError: the place cannot be written, or what is there cannot be gone on from.
     """
-    if isinstance(place, Path):
-        return LocalJournal(place)
-    storage = place if isinstance(place, Storage) else Storage.of(place)
+    storage = Storage.of(place)
     if storage.is_local:
         return LocalJournal(storage.local_path)
     journal = ObjectJournal(storage, lease_store=storage.patient(TTL_SECONDS / 4))
@@ -59,14 +63,12 @@ def open_journal(place: Path | str | Storage) -> LocalJournal | ObjectJournal:
     return journal
 
 
-def read_journal(place: Path | str | Storage) -> Iterator[list[dict[str, Any]]]:
+def read_journal(place: AnyStorage) -> Iterator[list[dict[str, Any]]]:
     """Yields the batches of the journal at a place, without a claim; a writer may be at work meanwhile.
 
     Raises:
         StorageError: the place cannot be read (at once).
         JournalDamaged, JournalTooNew: see the port (in an object store at once or while reading).
     """
-    if isinstance(place, Path):
-        return read_batches(epoch_files(place))
-    storage = place if isinstance(place, Storage) else Storage.of(place)
+    storage = Storage.of(place)
     return read_batches(epoch_files(storage.local_path)) if storage.is_local else read_segments(storage)

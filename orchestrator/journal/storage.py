@@ -43,12 +43,15 @@ class Storage:
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False, repr=False)
     _files: Files = field(kw_only=True, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        return self.uri
+
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (self.uri, self.patience_seconds, self.clock, self.sleep)
 
     @staticmethod
     def of(
-        place: str | Path,
+        place: "AnyStorage",
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -56,9 +59,13 @@ class Storage:
     ) -> "Storage":
         """Returns the storage at a path or an address; a disk's is made absolute. Nothing is asked of it yet.
 
+        One that is given as a storage is returned as it is.
+
         Raises:
             StorageError: the address cannot be understood.
         """
+        if isinstance(place, Storage):
+            return place
         return _restored(_normal(str(place)), patience_seconds, clock, sleep)
 
     @property
@@ -79,9 +86,15 @@ class Storage:
 
     def child(self, name: str) -> "Storage":
         """Returns the storage of the folder `name` in this one."""
-        address, question, options = self.uri.partition("?")
+        address, question, options = (self.uri, "", "") if self.is_local else self.uri.partition("?")
         below = f"{address.rstrip('/')}/{_checked(name)}"
         return replace(self, uri=f"{below}{question}{options}", _files=self._files.below(name))
+
+    def name_of(self, address: str) -> str | None:
+        """Returns the name in this storage of what lies at an address; None where that is elsewhere."""
+        given = address if is_path(address) else _normal(address).partition("?")[0]
+        own = self.uri if self.is_local else self.uri.partition("?")[0]
+        return given.removeprefix(f"{own.rstrip('/')}/") if given.startswith(f"{own.rstrip('/')}/") else None
 
     def patient(self, seconds: float) -> "Storage":
         """Returns the same storage for somebody who can wait for a shorter or a longer time."""
@@ -197,6 +210,10 @@ class Storage:
                 return action()
             except OSError as error:
                 attempts.wait_after(error)
+
+
+AnyStorage = str | Path | Storage
+"""A storage as it may be given: a directory, an address, or the storage itself."""
 
 
 class _Attempts:

@@ -5,9 +5,9 @@ case. Workers are on every host, and any other host may go.
 """
 
 import secrets
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.domain.errors import ClusterError, StorageError
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage, Storage
 
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 ON_HEAD = {"resources": {HEAD: 0.001}}
@@ -65,7 +66,7 @@ def worker_slots(specification: StudySpecification, *, with_hosts_to_come: bool)
     return max(1, min(fitting, resources.concurrent or fitting))
 
 
-def require_shared_storage(storage: Path) -> None:
+def require_shared_storage(storage: AnyStorage) -> None:
     """Raises where a host does not see the storage, or cannot write there. Costs nothing on a single host.
 
     A host that lost its power is waited for until Ray gives it up.
@@ -76,14 +77,15 @@ def require_shared_storage(storage: Path) -> None:
     nodes = living_nodes()
     if len(nodes) < 2:
         return
-    place = storage / f".probe-{secrets.token_hex(6)}"
-    place.mkdir(parents=True)
+    name = f".probe-{secrets.token_hex(6)}"
+    place = Storage.of(storage).child(name)
     try:
-        (place / "asked").write_text(place.name)
+        place.write("asked", name.encode())
         for node, answer in [(node, _ask(node, place)) for node in nodes]:
             _require_seen(node, answer, storage)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(StorageError):
+            Storage.of(storage).delete_tree(name)
 
 
 def living_nodes() -> list[dict[str, Any]]:
@@ -119,24 +121,24 @@ def _hosts_to_come() -> Iterator[Room]:
         yield from [kind.get("resources") or {}] * more
 
 
-def _ask(node: Mapping[str, Any], place: Path) -> Any:
+def _ask(node: Mapping[str, Any], place: Storage) -> Any:
     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return ray.remote(_answer).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(str(place))
+    return ray.remote(_answer).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(place)
 
 
-def _answer(place: str) -> str:
+def _answer(place: Storage) -> str:
     """Runs on each host: returns what is wrong there, or nothing."""
-    directory = Path(place)
     try:
-        if (directory / "asked").read_text() != directory.name:
+        asked = place.read("asked")
+        if not place.uri.partition("?")[0].endswith(asked.decode()):
             return "another directory is there"
-        (directory / ray.get_runtime_context().get_node_id()).write_text(directory.name)
-    except OSError as error:
-        return str(error.strerror or error)
+        place.write(ray.get_runtime_context().get_node_id(), asked)
+    except StorageError as error:
+        return str(error)
     return ""
 
 
-def _require_seen(node: Mapping[str, Any], answer: Any, storage: Path) -> None:
+def _require_seen(node: Mapping[str, Any], answer: Any, storage: AnyStorage) -> None:
     host = node["NodeManagerAddress"]
     try:
         wrong = str(ray.get(answer, timeout=PROBE_SECONDS))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from ray.util import list_named_actors
 
 from orchestrator.domain.errors import ClusterError, OrchestratorError, SessionLost
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_shared_storage
 from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name, study_of
 from orchestrator.process_graph.runner import Runner
@@ -30,7 +30,7 @@ class RunningStudy:
     """A study in the cluster, from outside."""
 
     specification: StudySpecification
-    storage: Path
+    storage: AnyStorage
     study: Any
     runner: Any
     is_there: Callable[[], bool] = field(default=lambda: True)
@@ -73,12 +73,12 @@ class RunningStudy:
             ray.kill(actor, no_restart=True)
 
 
-def launch(specification: StudySpecification, storage: Path, code: Code, *, address: str) -> RunningStudy:
+def launch(specification: StudySpecification, storage: AnyStorage, code: Code, *, address: str) -> RunningStudy:
     """Returns the study, begun or going on; asked again, it changes nothing.
 
     Args:
         specification: what was asked for.
-        storage: absolute path of the storage.
+        storage: where it is kept.
         code: what the trials run.
         address: of the Ray cluster, for the study's journal.
 
@@ -111,7 +111,7 @@ def launch(specification: StudySpecification, storage: Path, code: Code, *, addr
     return RunningStudy(specification, storage, study, runner)
 
 
-def find(specification: StudySpecification, storage: Path) -> RunningStudy | None:
+def find(specification: StudySpecification, storage: AnyStorage) -> RunningStudy | None:
     """Returns the study if its actors live in the cluster that this process is connected to."""
     try:
         study = ray.get_actor(study_actor_name(storage, specification.study), namespace=NAMESPACE)

@@ -1,7 +1,8 @@
 """What our actors are called, so that any process of the cluster finds them."""
 
 from hashlib import sha256
-from pathlib import Path
+
+from orchestrator.journal import AnyStorage, Storage
 
 NAMESPACE = "orchestrator"
 
@@ -15,15 +16,15 @@ def study_of(actor: str) -> str | None:
     return name if actor.startswith(STUDY) else None
 
 
-def study_actor_name(storage: Path, study: str) -> str:
+def study_actor_name(storage: AnyStorage, study: str) -> str:
     """Returns the name of the one writer of a study on a storage."""
     return f"{STUDY}{study}:{_mark(storage)}"
 
 
-def runner_name(storage: Path, study: str) -> str:
+def runner_name(storage: AnyStorage, study: str) -> str:
     """Returns the name of the actor that holds the study's Tune experiment."""
     return f"runner:{study}:{_mark(storage)}"
 
 
-def _mark(storage: Path) -> str:
-    return sha256(str(storage).encode()).hexdigest()[:8]
+def _mark(storage: AnyStorage) -> str:
+    return sha256(Storage.of(storage).uri.encode()).hexdigest()[:8]

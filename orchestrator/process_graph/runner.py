@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy import EndpointAddress, start_endpoint
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import Storage
 from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
 from orchestrator.process_graph.promoter import Promoter
@@ -40,7 +40,7 @@ class Runner:
 
     def __init__(self, specification: Mapping[str, Any], storage: str, study: Any, code: Code) -> None:
         self._specification = StudySpecification.from_dict(specification)
-        self._storage = Path(storage)
+        self._storage = Storage.of(storage)
         self._study = study
         self._code = code
         self._life = f"life{int(time.time() * 1000) % 10**9}"

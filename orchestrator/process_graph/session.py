@@ -18,12 +18,14 @@ import psutil
 import ray
 
 from orchestrator.domain.errors import ClusterError, StudyBusy
+from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.names import NAMESPACE
 from orchestrator.process_graph.session_file import ProcessMark, SessionFile, session_path
 
 START_SECONDS = 120.0  # Ray needs 5–10 s; a very busy machine far more
 END_SECONDS = 20.0
 CONNECT_SECONDS = 20.0
+LOG = ".session.log"  # beside the session's file
 
 Say = Callable[[str], None]
 
@@ -74,7 +76,7 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def start_session(storage: Path, *, reserved_cpus: float, say: Say) -> SessionFile:
+def start_session(storage: AnyStorage, *, reserved_cpus: float, say: Say) -> SessionFile:
     """Returns the storage's local Ray; starts it where none runs. This process is connected to it afterwards.
 
     Args:
@@ -100,7 +102,7 @@ def join_session(session: SessionFile) -> None:
     connect(session.address)
 
 
-def claim_session(storage: Path, session: SessionFile, study: str) -> None:
+def claim_session(storage: AnyStorage, session: SessionFile, study: str) -> None:
     """Writes this process down as the session's driver.
 
     Raises:
@@ -115,10 +117,10 @@ def claim_session(storage: Path, session: SessionFile, study: str) -> None:
     replace(session, driver=ProcessMark.of(os.getpid())).write(session_path(storage))
 
 
-def _launch(storage: Path, reserved_cpus: float, say: Say) -> SessionFile:
+def _launch(storage: AnyStorage, reserved_cpus: float, say: Say) -> SessionFile:
     path = session_path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = storage / ".session.log"
+    log = path.with_name(LOG)
     cpus = (os.cpu_count() or 1) + math.ceil(reserved_cpus)
     with log.open("wb") as output:
         keeper = subprocess.Popen(
@@ -165,7 +167,7 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def end_session(storage: Path) -> bool:
+def end_session(storage: AnyStorage) -> bool:
     """Ends the storage's local Ray and everything in it; returns whether there was one."""
     session = SessionFile.read(session_path(storage))
     disconnect()
@@ -180,7 +182,7 @@ def end_session(storage: Path) -> bool:
             process.kill()
         psutil.wait_procs(alive, timeout=5)
     session_path(storage).unlink(missing_ok=True)
-    (storage / ".session.log").unlink(missing_ok=True)
+    session_path(storage).with_name(LOG).unlink(missing_ok=True)
     return True
 
 

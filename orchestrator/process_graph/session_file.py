@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.journal import AnyStorage, local_state
+
 START_TOLERANCE_SECONDS = 1.0
 
 
@@ -87,6 +89,6 @@ def end_processes(marks: Iterable[ProcessMark]) -> None:
                 process.kill()
 
 
-def session_path(storage: Path) -> Path:
-    """Returns where the session of a storage is written down."""
-    return storage / ".session.json"
+def session_path(storage: AnyStorage) -> Path:
+    """Returns where the session of a storage is written down, on this host."""
+    return local_state(storage) / ".session.json"

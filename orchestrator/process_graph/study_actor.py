@@ -7,7 +7,6 @@ journal anew, and with that an epoch. Its methods run one at a time.
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.errors import OrchestratorError
@@ -34,7 +33,7 @@ class StudyActor:
             self._opened = StudyKeeper.open(
                 StudySpecification.from_dict(specification),
                 time.time,
-                storage=Path(storage),
+                storage=storage,
                 defaults=defaults,
                 code_sha256=code_sha256,
                 versions=versions,

@@ -7,7 +7,6 @@ journal without becoming its writer, and needs neither the search engine nor Ray
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.domain.clock import Clock
@@ -22,7 +21,7 @@ from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_recor
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.domain.space import Configuration
 from orchestrator.domain.specification import StudySpecification
-from orchestrator.journal import Journal, MemoryJournal, open_journal, read_journal
+from orchestrator.journal import AnyStorage, Journal, MemoryJournal, open_journal, read_journal
 from orchestrator.schedulers import make_scheduler
 from orchestrator.search import make_suggester
 from orchestrator.study.layout import Layout
@@ -70,7 +69,7 @@ class StudyKeeper:
         specification: StudySpecification,
         clock: Clock,
         *,
-        storage: Path | None,
+        storage: AnyStorage | None,
         defaults: Mapping[str, Any] | None = None,
         code_sha256: str = "",
         versions: Mapping[str, str] | None = None,
@@ -292,7 +291,7 @@ class _Unasked:
         pass
 
 
-def read_study(storage: Path, name: str) -> Study:
+def read_study(storage: AnyStorage, name: str) -> Study:
     """Returns the study as its journal has it now; nothing is written and nobody is disturbed.
 
     Raises:

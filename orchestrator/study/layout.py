@@ -1,46 +1,45 @@
 """Where the parts of a study lie on its storage."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 from orchestrator.domain.errors import UnknownStudy, did_you_mean
+from orchestrator.journal import AnyStorage, Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths of one study."""
+    """The places of one study, on a disk or in an object store."""
 
-    storage: Path
+    SUMMARY: ClassVar[str] = "summary.json"  # in `root`: what came of it, for programs to read
+    STUDY_FILE: ClassVar[str] = "study.yaml"  # in `root`: what was asked for, resolved
+
+    storage: AnyStorage
     study: str
 
     @property
-    def root(self) -> Path:
-        """The study's own directory."""
-        return self.storage / self.study
+    def root(self) -> Storage:
+        """The study's own folder."""
+        return Storage.of(self.storage).child(self.study)
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> Storage:
         """Everything that happened."""
-        return self.root / "journal"
+        return self.root.child("journal")
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Storage:
         """`<trial>/<step>/…`."""
-        return self.root / "checkpoints"
+        return self.root.child("checkpoints")
 
     @property
-    def bundles(self) -> Path:
+    def bundles(self) -> Storage:
         """`<bundle>/…`."""
-        return self.root / "bundles"
-
-    @property
-    def summary(self) -> Path:
-        """What came of it, for programs to read."""
-        return self.root / "summary.json"
+        return self.root.child("bundles")
 
     def exists(self) -> bool:
         """Whether the study has a journal."""
-        return self.journal.is_dir() and any(self.journal.iterdir())
+        return self.root.exists("journal")
 
     def require(self) -> "Layout":
         """Returns itself, or raises UnknownStudy naming the studies that are there."""
@@ -52,10 +51,8 @@ class Layout:
         return self
 
 
-def studies_on(storage: Path) -> list[str]:
+def studies_on(storage: AnyStorage) -> list[str]:
     """Returns the names of the studies on a storage, sorted."""
-    if not storage.is_dir():
-        return []
-    return sorted(
-        path.name for path in storage.iterdir() if path.name != "endpoints" and Layout(storage, path.name).exists()
-    )
+    place = Storage.of(storage)
+    names = [name for name in place.folders() if name != "endpoints" and "?" not in name]
+    return [name for name in names if Layout(place, name).exists()]

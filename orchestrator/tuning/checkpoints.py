@@ -1,6 +1,7 @@
 """Checkpoints on a study's storage: written beside, hashed, published last.
 
-A published checkpoint is never changed. What lies under a temporary name after a crash was never referred to.
+A published checkpoint is never changed. What lies under a temporary name after a crash was never referred to. Those on
+a disk are here, those in an object store in `uploaded`.
 """
 
 import os
@@ -9,13 +10,41 @@ import uuid
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from orchestrator.domain.errors import StorageError
 from orchestrator.domain.trials import CheckpointRef
 
 
+class Checkpoints(Protocol):
+    """The checkpoints of one study."""
+
+    def publish(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
+        """Returns the reference of what `write` put into an empty directory; None where it says that there is none.
+
+        Raises:
+            StorageError: the storage cannot be written.
+        """
+
+    def begin(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
+        """Returns what `publish` does, or None where that takes long: `finished` has the reference later."""
+
+    def finished(self, trial: int) -> CheckpointRef | None:
+        """Returns the reference of a checkpoint that was begun and is published by now; each one once."""
+
+    def forget(self, trial: int) -> None:
+        """Lets go of what was begun for a trial: it begins anew."""
+
+    def fetch(self, ref: CheckpointRef) -> Path:
+        """Returns the local directory of a checkpoint whose content is what was published.
+
+        Raises:
+            StorageError: it is gone, or was changed.
+        """
+
+
 class CheckpointStore:
-    """The checkpoints of one study. Any number of workers write; each trial has one writer at a time."""
+    """The checkpoints of one study on a disk. Any number of workers write; each trial has one writer at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -30,13 +59,13 @@ class CheckpointStore:
         beside = target.parent / f".{step:05d}-{uuid.uuid4().hex[:8]}"
         try:
             if target.is_dir():  # the same step again, after a crash between its publication and its report
-                return CheckpointRef(step, str(target), *_digest(target, flush=False))
+                return CheckpointRef(step, str(target), *digest_of(target))
             beside.mkdir(parents=True)
             if not write(beside):
                 return None
-            digest = _digest(beside, flush=True)
+            digest = digest_of(beside, flush=True)
             if not _moved(beside, target):
-                digest = _digest(target, flush=False)
+                digest = digest_of(target)
         except OSError as error:
             raise StorageError(
                 f"checkpoint of trial {trial} cannot be written to {target}: {error.strerror or error}; "
@@ -45,6 +74,17 @@ class CheckpointStore:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return CheckpointRef(step, str(target), *digest)
+
+    def begin(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
+        """Returns what `publish` does: a disk takes it at once."""
+        return self.publish(trial, step, write)
+
+    def finished(self, trial: int) -> CheckpointRef | None:
+        """Returns None: nothing is left for later."""
+        return None
+
+    def forget(self, trial: int) -> None:
+        """Nothing was left for later."""
 
     def fetch(self, ref: CheckpointRef) -> Path:
         """Returns the directory of a checkpoint whose content is what was published.
@@ -55,7 +95,7 @@ class CheckpointStore:
         directory = Path(ref.uri)
         if not directory.is_dir():
             raise StorageError(f"checkpoint {directory} is gone; the trial can only start again from zero")
-        if _digest(directory, flush=False)[0] != ref.sha256:
+        if digest_of(directory)[0] != ref.sha256:
             raise StorageError(f"checkpoint {directory} is not what was published: its hash differs")
         return directory
 
@@ -80,7 +120,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(directory: Path, *, flush: bool) -> tuple[str, int]:
+def digest_of(directory: Path, *, flush: bool = False) -> tuple[str, int]:
     """Returns (sha256 over names and contents, bytes); with `flush` everything is on the disk afterwards."""
     total, size = sha256(), 0
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):

@@ -4,35 +4,54 @@ Only to be called while no worker of the study runs: a checkpoint is published b
 nothing refers to it.
 """
 
-import shutil
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+from orchestrator.domain.errors import StorageError
+from orchestrator.journal import Storage
 from orchestrator.study import Layout
 
-
-def leftovers(layout: Layout, checkpoints: Iterable[str], bundles: Iterable[str]) -> list[Path]:
-    """Returns what lies in a study's directory and is referred to by none of the addresses, sorted."""
-    kept = {Path(uri) for uri in (*checkpoints, *bundles)}
-    there = [*_checkpoints(layout.checkpoints), *_entries(layout.bundles)]
-    return sorted(path for path in there if path not in kept)
+SWEEPERS = 8  # an object store answers in tens of milliseconds, to any number of questions at once
 
 
-def sweep(layout: Layout, checkpoints: Iterable[str], bundles: Iterable[str]) -> list[Path]:
-    """Removes the leftovers and returns what they were."""
-    found = leftovers(layout, checkpoints, bundles)
-    for path in found:
-        shutil.rmtree(path, ignore_errors=True)
-    for trial in _entries(layout.checkpoints):
-        if not any(trial.iterdir()):
-            trial.rmdir()
+def leftovers(layout: Layout, checkpoints: Iterable[str], bundles: Iterable[str]) -> list[str]:
+    """Returns the addresses of what a study's storage holds and none of the given addresses refers to, sorted."""
+    return [place.child(name).uri for place, name in _unreferred(layout, checkpoints, bundles)]
+
+
+def sweep(layout: Layout, checkpoints: Iterable[str], bundles: Iterable[str]) -> list[str]:
+    """Removes the leftovers and returns what they were; what cannot be removed now is left to the next time."""
+    found = _unreferred(layout, checkpoints, bundles)
+    if found:
+        with ThreadPoolExecutor(SWEEPERS) as pool:
+            list(pool.map(_remove, found))
+    if layout.checkpoints.is_local:
+        for trial in layout.checkpoints.folders():
+            with suppress(OSError):  # it holds something
+                (layout.checkpoints.local_path / trial).rmdir()
+    return [place.child(name).uri for place, name in found]
+
+
+def _remove(found: tuple[Storage, str]) -> None:
+    place, name = found
+    with suppress(StorageError):
+        place.delete_tree(name)
+
+
+def _unreferred(layout: Layout, checkpoints: Iterable[str], bundles: Iterable[str]) -> list[tuple[Storage, str]]:
+    found = []
+    for place, depth, addresses in ((layout.bundles, 1, bundles), (layout.checkpoints, 2, checkpoints)):
+        kept = {place.name_of(address) for address in addresses}
+        found += [(place, name) for name in _folders(place, depth) if name not in kept]
     return found
 
 
-def _checkpoints(directory: Path) -> Iterator[Path]:
-    for trial in _entries(directory):
-        yield from _entries(trial)
-
-
-def _entries(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+def _folders(place: Storage, depth: int) -> list[str]:
+    """Returns the folders at a depth, sorted; those on a disk may be empty, an object store's are what files say."""
+    if not place.is_local:
+        return sorted({"/".join(name.split("/")[:depth]) for name in place.names() if name.count("/") >= depth})
+    names = [""]
+    for _ in range(depth):
+        names = [f"{name}/{below}".lstrip("/") for name in names for below in place.folders(name)]
+    return names

@@ -7,6 +7,7 @@ workers in Tune slots are this class.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress, Run
@@ -21,6 +22,7 @@ CHECKPOINT_SECONDS = 30.0  # what a kill may cost at most, again if the steps al
 SHORT_SECONDS = 0.02  # trials whose stretch is shorter are worth holding several at once
 
 Port = Callable[[Message], Answer]
+Save = Callable[[int, int, Callable[[Path], bool]], CheckpointRef | None]
 
 
 class FencedError(Exception):
@@ -148,26 +150,30 @@ class Worker:
             held.run = self._workshop.open(order)
         stretch = held.run.advance(held.until, lambda: self._pace() >= deadline)
         reports = tuple((step, self._named(metrics)) for step, metrics in stretch.reports)
-        checkpoint = self._save(held) if self._is_save_due(held, stretch) else None
+        checkpoint = self._checkpoint(held, stretch)
         return Progress(order.trial, order.attempt, reports, checkpoint, stretch.done)
 
-    def _is_save_due(self, held: _Held, stretch: Stretch) -> bool:
-        assert held.run is not None
-        if held.run.step == 0:
-            return False
-        return stretch.done or held.run.step >= held.until or self._pace() - held.saved_at > CHECKPOINT_SECONDS
+    def _checkpoint(self, held: _Held, stretch: Stretch) -> CheckpointRef | None:
+        """Returns the newest one that can be told: at a milestone that of now, else what is published by then."""
+        run, store = held.run, self._workshop.checkpoints
+        assert run is not None
+        if run.step > 0 and (stretch.done or run.step >= held.until):
+            return self._save(held, store.publish)
+        if run.step > 0 and self._pace() - held.saved_at > CHECKPOINT_SECONDS:
+            return self._save(held, store.begin)
+        return store.finished(held.order.trial)
 
     def _named(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         if RETURNED in metrics:
             return {self._workshop.specification.objective.metric: metrics[RETURNED]}
         return metrics
 
-    def _save(self, held: _Held) -> CheckpointRef | None:
+    def _save(self, held: _Held, save: Save) -> CheckpointRef | None:
         assert held.run is not None
         held.saved_at = self._pace()
         if not held.run.can_save:
             return None
-        return self._workshop.checkpoints.publish(held.order.trial, held.run.step, held.run.save)
+        return save(held.order.trial, held.run.step, held.run.save)
 
 
 def _leave(held: _Held) -> None:

@@ -1,6 +1,8 @@
 """What a worker needs besides its orders: the user's code, the data, and where things are kept."""
 
+import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -12,11 +14,13 @@ from deploy.bundle import Lineage
 from orchestrator.domain.errors import InvalidTrainable
 from orchestrator.domain.exchange import Export, ExportResult, Run
 from orchestrator.domain.specification import StudySpecification
+from orchestrator.journal import AnyStorage, Storage, scratch
 from orchestrator.study import Layout
-from orchestrator.tuning.checkpoints import CheckpointStore
+from orchestrator.tuning.checkpoints import Checkpoints, CheckpointStore
 from orchestrator.tuning.code import Code, check_end
 from orchestrator.tuning.failures import failure_of
 from orchestrator.tuning.runs import ActiveRun, FunctionRun, StepRun
+from orchestrator.tuning.uploaded import UploadedCheckpoints
 from trainables.contract import Context, Trainable, resource_of
 from trainables.resolve import Resolved
 
@@ -28,7 +32,7 @@ class Workshop:
     specification: StudySpecification
     code: Code
     data: Any
-    storage: Path
+    storage: AnyStorage
     data_sha256: str = ""
     versions: Mapping[str, str] | None = None
 
@@ -43,9 +47,9 @@ class Workshop:
         return Layout(self.storage, self.specification.study)
 
     @cached_property
-    def checkpoints(self) -> CheckpointStore:
+    def checkpoints(self) -> Checkpoints:
         """The study's checkpoints."""
-        return CheckpointStore(self.layout.checkpoints)
+        return checkpoints_on(self.layout.checkpoints)
 
     def prepare(self) -> None:
         """Imports the user's code, once.
@@ -66,6 +70,7 @@ class Workshop:
 
     def open(self, order: Run) -> ActiveRun:
         """Returns the trial of an order, built and, where it has a checkpoint, loaded; raises what user code raises."""
+        self.checkpoints.forget(order.trial)
         saved = self.checkpoints.fetch(order.checkpoint) if order.checkpoint else None
         first_step = order.checkpoint.step if order.checkpoint else 0
         if self.resolved.kind == "function":
@@ -91,19 +96,40 @@ class Workshop:
 
     def export(self, order: Export) -> ExportResult:
         """Makes a bundle of a checkpoint; a refusal is a result, not an exception."""
-        target = self.layout.bundles / order.bundle
         try:
             if self.resolved.kind == "function":
                 raise InvalidTrainable(
                     "a function objective has no model that could be served; "
                     "give a trainable class, or leave `serve` out"
                 )
-            if not target.exists():
-                trainable = self._build(order.params, order.seed, self.checkpoints.fetch(order.checkpoint))
-                trainable.export(target, self._lineage(order))
+            uri = self._exported(order)
         except Exception as error:  # noqa: BLE001 - user code; the study records it and goes on
             return ExportResult(order.bundle, error=failure_of(error).message)
-        return ExportResult(order.bundle, uri=str(target))
+        return ExportResult(order.bundle, uri=uri)
+
+    def _exported(self, order: Export) -> str:
+        bundles = self.layout.bundles
+        if not bundles.is_local:
+            return self._uploaded(order, bundles)
+        target = bundles.local_path / order.bundle
+        if not target.exists():
+            self._write_bundle(order, target)
+        return str(target)
+
+    def _uploaded(self, order: Export, bundles: Storage) -> str:
+        """Exports on this host, then publishes under a name that no other worker can use at the same time."""
+        name = f"{order.bundle}-{uuid.uuid4().hex[:8]}"
+        made = scratch(bundles, "bundles") / name
+        try:
+            self._write_bundle(order, made)
+            bundles.upload(made, name)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        return bundles.child(name).uri
+
+    def _write_bundle(self, order: Export, target: Path) -> None:
+        trainable = self._build(order.params, order.seed, self.checkpoints.fetch(order.checkpoint))
+        trainable.export(target, self._lineage(order))
 
     def _lineage(self, order: Export) -> Lineage:
         return Lineage(
@@ -118,3 +144,8 @@ class Workshop:
             versions=dict(self.versions or {}),
             created=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
         )
+
+
+def checkpoints_on(storage: Storage) -> Checkpoints:
+    """Returns the checkpoints that lie there."""
+    return CheckpointStore(storage.local_path) if storage.is_local else UploadedCheckpoints(storage)

@@ -31,6 +31,13 @@ def test_what_is_written_is_read(storage):
     assert b"".join(storage.chunks("a/b.bin")) == b"\x00\xff" * 10
 
 
+def test_it_knows_the_names_of_its_addresses(storage):
+    assert storage.name_of(storage.child("a").child("b").uri) == "a/b"
+    assert storage.child("a").name_of(storage.child("ab").uri) is None
+    assert storage.name_of(storage.uri) is None
+    assert Storage.of("s3://bucket/runs?region=x").name_of("s3://bucket/runs/a/b?region=y") == "a/b"
+
+
 def test_writing_again_replaces(storage):
     storage.write("a", b"longer")
     storage.write("a", b"new")

@@ -197,7 +197,7 @@ def test_nobody_hears_of_what_could_not_be_written_and_the_journal_misses_nothin
 
 def test_a_writer_that_was_succeeded_answers_nobody(open_keeper, tmp_path):
     former = open_keeper()
-    (Layout(tmp_path, "bowl").journal / "writer.lock").unlink()
+    (Layout(tmp_path, "bowl").journal.local_path / "writer.lock").unlink()
     open_keeper()
     for _ in range(2):
         with pytest.raises(ExchangeRefused, match="a later writer has taken over"):
@@ -242,7 +242,7 @@ def test_a_reader_of_a_damaged_journal_is_told_the_place(open_keeper, tmp_path):
     keeper = open_keeper()
     work(keeper)
     keeper.close()
-    [log] = Layout(tmp_path, "bowl").journal.glob("*.log")
+    [log] = Layout(tmp_path, "bowl").journal.local_path.glob("*.log")
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0xFF
     log.write_bytes(content)
@@ -293,10 +293,9 @@ def test_a_storage_without_studies_says_so():
 
 def test_the_parts_of_a_study_lie_in_its_directory():
     layout = Layout(Path("/runs"), "bowl")
-    parts = (layout.journal, layout.checkpoints, layout.bundles, layout.summary)
+    parts = (layout.journal, layout.checkpoints, layout.bundles)
     assert [str(part) for part in parts] == [
         "/runs/bowl/journal",
         "/runs/bowl/checkpoints",
         "/runs/bowl/bundles",
-        "/runs/bowl/summary.json",
     ]

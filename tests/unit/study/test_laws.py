@@ -94,7 +94,7 @@ def test_a_breach_is_named(ended: Path, kind: str) -> None:
 
 
 def test_a_changed_and_a_missing_checkpoint_are_found(ended: Path) -> None:
-    files = sorted(Layout(ended, "sound").checkpoints.rglob("state.json"))
+    files = sorted(Layout(ended, "sound").checkpoints.local_path.rglob("state.json"))
     files[0].write_text("{}")
     files[1].unlink()
     files[1].parent.rmdir()
@@ -104,7 +104,7 @@ def test_a_changed_and_a_missing_checkpoint_are_found(ended: Path) -> None:
 
 
 def test_what_nothing_refers_to_is_found(ended: Path) -> None:
-    (Layout(ended, "sound").checkpoints / "00003" / ".00001-dead").mkdir(parents=True)
+    (Layout(ended, "sound").checkpoints.local_path / "00003" / ".00001-dead").mkdir(parents=True)
     assert any("referred to by nothing" in line for line in examine(ended, "sound")[0])
 
 

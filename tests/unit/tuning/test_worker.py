@@ -114,7 +114,7 @@ def test_a_trainable_that_saves_nothing_says_no_checkpoint(make_worker, tmp_path
     worker.turn()
     worker.turn()
     assert desk.progress[0].checkpoint is None
-    assert not list(Layout(tmp_path, "bowl").checkpoints.rglob("*"))
+    assert not list(Layout(tmp_path, "bowl").checkpoints.local_path.rglob("*"))
 
 
 def test_it_asks_for_more_trials_at_once_only_where_they_are_short_and_the_study_lets_it(make_worker):
