@@ -1,12 +1,15 @@
 """What belongs to a storage and is of this host only: its session, the copies of what lies in an object store."""
 
 import os
+import re
 import shutil
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 
 from orchestrator.journal.storage import AnyStorage, Storage
+
+OWNER = re.compile(r"\w+\.(\d+)\.\w+")  # a scratch directory's name, with its process
 
 
 def local_state(storage: AnyStorage) -> Path:
@@ -22,26 +25,26 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "orchestrator"
 
 
-def scratch(storage: AnyStorage, purpose: str) -> Path:
-    """Returns a directory for files that this process makes and takes away; what dead processes left there goes.
+def scratch(purpose: str) -> Path:
+    """Returns a new directory for files that its caller takes away; what dead processes left is taken away here.
 
     Raises:
         OSError: it cannot be made.
     """
-    place = local_state(storage) / "scratch"
-    own = place / f"{purpose}-{os.getpid()}"
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place = cache_directory() / "scratch"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     for other in place.iterdir():
-        pid = other.name.rpartition("-")[2]
-        if pid.isdigit() and not _runs(int(pid)):
+        owner = OWNER.fullmatch(other.name)
+        if owner and not _runs(int(owner[1])):
             shutil.rmtree(other, ignore_errors=True)
-    return own
+    return Path(mkdtemp(prefix=f"{purpose}.{os.getpid()}.", dir=place))
 
 
 def _runs(pid: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True

@@ -6,6 +6,7 @@ upload the same step at the same time, and never write into one another's. What 
 
 import shutil
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,7 @@ class UploadedCheckpoints:
         self._uploader: ThreadPoolExecutor | None = None
         self._uploads: dict[int, Future[CheckpointRef]] = {}
         self._fetched: OrderedDict[str, Path] = OrderedDict()
+        self._scratch: Path | None = None
 
     def publish(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
         """Returns the reference once everything is on the storage; see the port."""
@@ -116,4 +118,9 @@ class UploadedCheckpoints:
         return copy
 
     def _new_directory(self) -> Path:
-        return scratch(self._storage, "checkpoints") / uuid.uuid4().hex
+        if self._scratch is None:
+            self._scratch = scratch("checkpoints")
+            weakref.finalize(
+                self, shutil.rmtree, self._scratch, ignore_errors=True
+            )
+        return self._scratch / uuid.uuid4().hex

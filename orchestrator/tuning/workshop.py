@@ -119,12 +119,12 @@ class Workshop:
     def _uploaded(self, order: Export, bundles: Storage) -> str:
         """Exports on this host, then publishes under a name that no other worker can use at the same time."""
         name = f"{order.bundle}-{uuid.uuid4().hex[:8]}"
-        made = scratch(bundles, "bundles") / name
+        beside = scratch("bundle")
         try:
-            self._write_bundle(order, made)
-            bundles.upload(made, name)
+            self._write_bundle(order, beside / name)
+            bundles.upload(beside / name, name)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(beside, ignore_errors=True)
         return bundles.child(name).uri
 
     def _write_bundle(self, order: Export, target: Path) -> None:
