@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.domain.exchange import Answer, Message
+from orchestrator.journal import scratch
 from orchestrator.tuning.worker import Port
 
 RESULT_SECONDS = 10.0  # Tune takes one result a turn and looks at all slots for it: few results, little cost
@@ -45,7 +45,7 @@ def fit(
     """Runs one life of a Tune experiment to its end; blocks. Its files are scratch and removed afterwards."""
     from ray import tune
 
-    scratch = tempfile.mkdtemp(prefix="orchestrator-tune-")
+    own = scratch("tune")  # what a killed runner left goes with the next one's
     try:
         tune.Tuner(
             tune.with_resources(trainable, dict(resources)),
@@ -54,7 +54,7 @@ def fit(
             ),
             run_config=tune.RunConfig(
                 name="slots",
-                storage_path=scratch,
+                storage_path=str(own),
                 verbose=0,
                 callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=0),
@@ -62,7 +62,7 @@ def fit(
             ),
         ).fit()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def resources_of(cpu: float, gpu: float) -> dict[str, float]:
