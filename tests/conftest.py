@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,17 @@ def ray_session() -> Iterator[str]:
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()
+
+
+@pytest.fixture
+def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address that leads, in this process, to what object stores go through, with a directory behind it."""
+    from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+    (tmp_path / "bucket").mkdir()
+    files = SubTreeFileSystem(str(tmp_path / "bucket"), LocalFileSystem())
+    monkeypatch.setattr(
+        "orchestrator.journal.object_store._open_other", lambda uri: (files, uri.partition("://")[2].strip("/"))
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return "mock:///runs"

@@ -1,0 +1,107 @@
+"""An endpoint whose journal, token and bundles lie in what stands for an object store."""
+
+import stat
+import time
+
+import pytest
+
+from deploy.copies import open_bundle
+from deploy.endpoint import Offer, decide_promotion
+from deploy.ledger import Ledger
+from deploy.places import endpoint_place, known_endpoints
+from deploy.replica import EndpointReplica
+from deploy.tokens import ensure_token, read_token, token_of
+from orchestrator.domain.errors import BundleError, EndpointError, StorageError
+from orchestrator.journal import Storage, cache_directory
+
+
+@pytest.fixture
+def put_bundle(object_store, make_bundle):
+    """Makes a bundle in the object store; returns its address."""
+
+    def put(name="1", **changes):
+        bundles = Storage.of(object_store).child("digits").child("bundles")
+        bundles.upload(make_bundle(name, **changes), name)
+        return bundles.child(name).uri
+
+    return put
+
+
+def offer(address):
+    bundle = open_bundle(address)
+    return Offer(bundle.uri, bundle.digest, bundle.lineage)
+
+
+def test_a_bundle_is_opened_from_a_copy_and_keeps_its_address(put_bundle):
+    address = put_bundle()
+    bundle = open_bundle(address)
+    assert (bundle.uri, bundle.lineage.trial) == (address, 12)
+    [copy] = (cache_directory() / "bundles").iterdir()
+    (copy / "model.onnx").write_bytes(b"damaged")
+    assert open_bundle(address).digest == bundle.digest, "a damaged copy is fetched again"
+
+
+def test_a_bundle_that_is_gone_or_damaged_is_named(put_bundle, object_store):
+    with pytest.raises(BundleError, match="mock:///runs/digits/bundles/2 is not there"):
+        open_bundle("mock:///runs/digits/bundles/2")
+    address = put_bundle()
+    Storage.of(object_store).write("digits/bundles/1/model.onnx", b"x")
+    with pytest.raises(StorageError, match=r"model\.onnx is not what was published"):
+        open_bundle(address)
+
+
+def test_a_token_lies_on_the_storage_and_its_copy_is_the_owners(object_store):
+    path = ensure_token(object_store, "digits")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.is_relative_to(cache_directory())
+    given = endpoint_place(object_store, "digits").read("token").decode().strip()
+    assert read_token(path) == token_of(object_store, "digits") == given
+    assert ensure_token(object_store, "digits") == path
+
+
+def test_another_hosts_token_replaces_the_copy(object_store):
+    path = ensure_token(object_store, "digits")
+    endpoint_place(object_store, "digits").write("token", b"theirs\n")
+    assert token_of(object_store, "digits") == "theirs"
+    assert read_token(path) == "theirs"
+
+
+def test_an_endpoint_that_never_ran_has_no_token(object_store):
+    with pytest.raises(EndpointError, match="Start the endpoint"):
+        token_of(object_store, "digits")
+
+
+def test_a_late_replica_serves_what_the_journal_says_and_follows_it(object_store, put_bundle, monkeypatch):
+    monkeypatch.setattr("deploy.replica.STORE_YOUNG_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("deploy.replica.STORE_FOLLOW_SECONDS", 0.01)
+    ensure_token(object_store, "digits")
+    ledger = Ledger(object_store, "digits")
+    ledger.record(decide_promotion(ledger.state, offer(put_bundle()), who="", why="", at=""))
+    replica = EndpointReplica("digits", object_store)
+    assert replica.report()["version"] == 1
+    second = put_bundle("2", scores=(0.5, 0.5), trial=13)
+    ledger.record(decide_promotion(ledger.state, offer(second), who="", why="", at=""))
+    deadline = time.monotonic() + 20
+    while replica.report()["version"] != 2:
+        assert time.monotonic() < deadline, replica.report()
+        time.sleep(0.02)
+    assert known_endpoints(object_store) == ["digits"]
+    ledger._journal.close()
+
+
+def test_a_decision_that_the_storage_refused_is_answered_once_it_is_there(object_store, put_bundle, monkeypatch):
+    ledger = Ledger(object_store, "digits")
+    events = decide_promotion(ledger.state, offer(put_bundle()), who="", why="", at="")
+    with monkeypatch.context() as patch:
+
+        def silent(storage, name, data):
+            raise StorageError("no answer")
+
+        patch.setattr(Storage, "write", silent)
+        for again in (events, []):
+            with pytest.raises(StorageError, match="no answer"):
+                ledger.record(again)
+    assert decide_promotion(ledger.state, offer(put_bundle()), who="", why="", at="") == [], "it is decided already"
+    assert not ledger.record([])
+    assert list(ledger._journal.read()) == [events]
+    ledger._journal.close()
