@@ -22,6 +22,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.domain.errors import ExchangeRefused
 from orchestrator.domain.events import Reports
 from orchestrator.domain.exchange import Answer, Export, ExportResult, Message, Progress, Run
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure
@@ -57,6 +58,7 @@ class SlotDesk:
         self.pass_order = pass_order
         self.errors: list[str] = []
         self.is_over = False
+        self.metric, self.mode = "value", "max"  # what Tune looks for in a result; ours has its word beside it
         self._port = port
         self._epoch = 0
         self._held: dict[int, int] = {}  # trial -> attempt
@@ -67,7 +69,14 @@ class SlotDesk:
     @classmethod
     def local(cls, keeper: StudyKeeper, slots: int = 1) -> "SlotDesk":
         """Returns the desk of a study in this process, for a trainable that knows nothing of studies."""
-        return cls("tune", keeper.exchange, slots, pass_order=False)
+        desk = cls("tune", keeper.exchange, slots, pass_order=False)
+        objective = keeper.study.specification.objective
+        desk.metric, desk.mode = objective.metric, "max" if objective.maximize else "min"
+        return desk
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the Tuner pickles its hooks for a `Tuner.restore`, which a study has no use for: its journal is its memory
+        return {name: value for name, value in self.__dict__.items() if name != "_port"} | {"_port": _nobody}
 
     def order(self) -> Run | Export | None:
         """Returns the study's next order without taking it; None while there is none, or no slot is free."""
@@ -126,11 +135,15 @@ class SlotDesk:
         return answer
 
 
+def _nobody(message: Message) -> Answer:
+    raise ExchangeRefused("a study is not restored by Tune: make a new Tuner, and it goes on from its journal")
+
+
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Tune's search hook: a new slot for each trial that the study begins, or resumes from an earlier life."""
 
     def __init__(self, desk: SlotDesk) -> None:
-        super().__init__(metric="value", mode="max")
+        super().__init__(metric=desk.metric, mode=desk.mode)
         self.desk = desk
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
