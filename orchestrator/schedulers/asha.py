@@ -49,14 +49,20 @@ class Asha:
                 return rung.resource
         return self._rungs[-1].resource
 
-    def judge(self, trial: int, step: int) -> Decision:
-        """Returns CONTINUE for the best 1/eta of the rung, PAUSE for the others, STOP at the maximum or for +inf."""
+    def judge(self, trial: int, step: int, *, can_wait: bool = True) -> Decision:
+        """Returns CONTINUE for the best 1/eta of the rung, PAUSE for the others, STOP at the maximum or for +inf.
+
+        A trial that cannot wait is judged once: it goes on while the rung
+        holds fewer than eta, and is stopped where it is not among the best.
+        """
         if step >= self._rungs[-1].resource:
             return Decision.STOP
         rung = self._rung(step)
         if not math.isfinite(rung.loss(trial)):
             return Decision.STOP
-        return Decision.CONTINUE if rung.is_top(trial, self._eta) else Decision.PAUSE
+        if rung.is_top(trial, self._eta) or not (can_wait or rung.is_full_enough(self._eta)):
+            return Decision.CONTINUE
+        return Decision.PAUSE if can_wait else Decision.STOP
 
     def promotable(self) -> tuple[int, int] | None:
         """Returns (trial, its rung's resource), the highest rung first, there the best trial first.

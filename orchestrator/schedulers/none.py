@@ -16,7 +16,7 @@ class NoEarlyStopping:
         """Returns the maximum."""
         return self._high
 
-    def judge(self, trial: int, step: int) -> Decision:
+    def judge(self, trial: int, step: int, *, can_wait: bool = True) -> Decision:
         """Returns STOP at the maximum, CONTINUE below."""
         return Decision.STOP if step >= self._high else Decision.CONTINUE
 

@@ -15,11 +15,12 @@ class Scheduler(Protocol):
     def milestone(self, trial: int, step: int) -> int:
         """Returns the next resource level above `step` at which the trial is to be judged."""
 
-    def judge(self, trial: int, step: int) -> Decision:
+    def judge(self, trial: int, step: int, *, can_wait: bool = True) -> Decision:
         """Returns the decision about a trial whose value at the milestone `step` was recorded before.
 
         PAUSE means that it may be promoted later; STOP that it never will be; a trial at the maximum is stopped.
-        It changes nothing: asked twice, it answers the same.
+        A trial that cannot wait, because it saves nothing, is told CONTINUE or STOP: it goes on while there are too
+        few to compare it with. It changes nothing: asked twice, it answers the same.
         """
 
     def promotable(self) -> tuple[int, int] | None:

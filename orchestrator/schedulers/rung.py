@@ -53,6 +53,10 @@ class Rung:
         places = len(self._ranking) // eta
         return math.isfinite(loss) and bisect_left(self._ranking, (loss, trial)) < places
 
+    def is_full_enough(self, eta: int) -> bool:
+        """Returns whether somebody is among the best 1/eta at all."""
+        return len(self._ranking) >= eta
+
     def wait(self, trial: int) -> None:
         """The trial is paused here."""
         insort(self._waiting, (self.loss(trial), trial))

@@ -127,12 +127,12 @@ class Hearing:
     def _judged(self, trial: Trial) -> Decision:
         decision = Decision.PAUSE
         if trial.last_step >= trial.until:
-            decision = self._state.scheduler.judge(trial.number, trial.until)
+            can_wait = trial.checkpoint is not None
+            decision = self._state.scheduler.judge(trial.number, trial.until, can_wait=can_wait)
             if trial.origin == "default":  # the yardstick is measured to its end
                 decision = Decision.CONTINUE
         if self._state.phase is not Phase.RUNNING and decision is Decision.CONTINUE:
             decision = Decision.PAUSE
         if decision is Decision.PAUSE and trial.checkpoint is None:
-            # a trial that saves nothing cannot wait; it may be good enough to go on, else it ends here
             decision = Decision.STOP
         return decision

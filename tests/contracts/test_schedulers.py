@@ -138,3 +138,18 @@ def test_rungs_are_plain_data_from_low_to_high(make):
 def test_an_unknown_scheduler_is_refused_with_the_nearest_name():
     with pytest.raises(InvalidSpecification, match=r"given 'ahsa'; it is one of asha, none. Did you mean 'asha'\?"):
         make_scheduler(SchedulerSpecification(kind="ahsa"))
+
+
+def test_a_trial_that_cannot_wait_is_never_paused_and_goes_on_while_it_has_nobody_to_be_compared_with(make):
+    scheduler = make()
+    level = scheduler.milestone(0, 0)
+    decisions = []
+    for trial in range(30):
+        scheduler.recorded(trial, level, float(trial % 7))
+        decisions.append(scheduler.judge(trial, level, can_wait=False))
+        scheduler.decided(trial, level, decisions[-1])
+    assert Decision.PAUSE not in decisions
+    if level < HIGH:
+        assert decisions[:2] == [Decision.CONTINUE, Decision.CONTINUE]
+        assert {Decision.STOP, Decision.CONTINUE} == set(decisions[2:])
+    assert scheduler.promotable() is None

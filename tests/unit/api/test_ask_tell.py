@@ -129,8 +129,9 @@ def test_reports_let_the_scheduler_stop_a_trial(make):
             trial.report(loss=loss)
         steps[trial.number] = trial.last_step
         study.tell(trial, loss)
-    assert steps[1] == steps[2] == 1
-    assert steps[3] == 3, "alone at the second rung, and without a checkpoint it cannot wait there"
+    assert steps[0] == steps[1] == 9, "with nobody to be compared with they go on"
+    assert steps[2] == 1, "it is not the best of three, and without a checkpoint it cannot wait"
+    assert steps[3] == 9
     assert study.best_value == 0.05
 
 
