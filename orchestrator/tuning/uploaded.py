@@ -120,7 +120,5 @@ class UploadedCheckpoints:
     def _new_directory(self) -> Path:
         if self._scratch is None:
             self._scratch = scratch("checkpoints")
-            weakref.finalize(
-                self, shutil.rmtree, self._scratch, ignore_errors=True
-            )
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         return self._scratch / uuid.uuid4().hex
