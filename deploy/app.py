@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_json
-from deploy.bundle import Kind, Prediction
+from deploy.bundle import Kind, Prediction, Table
 from deploy.protocol import finite_list, inference_answer, model_metadata, parse_inference, server_metadata
 from deploy.routes import PREDICT, Route, find_route
 from deploy.rows import parse_json, parse_rows
@@ -145,7 +145,7 @@ class EndpointApp:
             )
 
 
-async def predict(served: Served, rows: NDArray[np.float32]) -> Prediction:
+async def predict(served: Served, rows: NDArray[np.float32] | Table) -> Prediction:
     """Returns the answers for the rows, beside the event loop when there are many."""
     if len(rows) <= INLINE_ROWS:
         return served.bundle.predict(rows)

@@ -10,7 +10,7 @@ import orjson
 
 from orchestrator.domain.errors import EndpointError
 
-Row = Mapping[str, float] | Sequence[float]
+Row = Mapping[str, Any] | Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Client:
         self._http = httpx.Client(headers=headers, timeout=timeout_seconds)
 
     def predict(self, rows: Sequence[Row]) -> Answer:
-        """Returns the answers for the rows: records of columns, or lists of numbers in their order.
+        """Returns the answers for the rows: records of columns, or lists of cells in their order.
 
         Raises:
             EndpointError: when the endpoint cannot be reached, or refuses; the message has its reason.

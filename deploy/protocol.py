@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.asgi import Refusal
-from deploy.bundle import Kind, Label, Prediction, Schema
+from deploy.bundle import Kind, Label, Prediction, Schema, Table
+from deploy.column_tensors import column_inputs, parse_column_tensors
 from deploy.rows import NUMBERS, to_matrix
 from deploy.served import Served
 
@@ -33,7 +34,7 @@ def model_metadata(model: str, served: Served) -> dict[str, Any]:
         "name": model,
         "versions": [str(served.version)],
         "platform": "onnx_onnxv1",
-        "inputs": [{"name": schema.input_name, "datatype": "FP32", "shape": [-1, schema.features]}],
+        "inputs": column_inputs(schema) if schema.raw else [_row_input(schema)],
         "outputs": outputs,
         "parameters": {
             "study": lineage.study,
@@ -44,7 +45,13 @@ def model_metadata(model: str, served: Served) -> dict[str, Any]:
     }
 
 
-def parse_inference(given: Any, schema: Schema, limit: int) -> tuple[NDArray[np.float32], tuple[str, ...], str | None]:
+def _row_input(schema: Schema) -> dict[str, Any]:
+    return {"name": schema.input_name, "datatype": "FP32", "shape": [-1, schema.features]}
+
+
+def parse_inference(
+    given: Any, schema: Schema, limit: int
+) -> tuple[NDArray[np.float32] | Table, tuple[str, ...], str | None]:
     """Returns the rows (n, features), the names of the wanted outputs and the request's id.
 
     Raises:
@@ -52,7 +59,15 @@ def parse_inference(given: Any, schema: Schema, limit: int) -> tuple[NDArray[np.
     """
     if not isinstance(given, dict):
         raise Refusal(422, 'The body has to be an object: {"inputs": [{name, shape, datatype, data}]}.')
-    tensor = _only_input(given.get("inputs"), schema)
+    identity = None if given.get("id") is None else str(given["id"])
+    if schema.raw:
+        rows = parse_column_tensors(given.get("inputs"), schema, limit)
+        return rows, _wanted(given.get("outputs"), schema), identity
+    return _parse_tensor(given.get("inputs"), schema, limit), _wanted(given.get("outputs"), schema), identity
+
+
+def _parse_tensor(inputs: Any, schema: Schema, limit: int) -> NDArray[np.float32]:
+    tensor = _only_input(inputs, schema)
     count = _row_count(tensor, schema, limit)
     flat = list(_flatten(tensor.get("data"), depth=2))
     if len(flat) != count * schema.features:
@@ -61,8 +76,7 @@ def parse_inference(given: Any, schema: Schema, limit: int) -> tuple[NDArray[np.
         )
     width = schema.features
     rows = [flat[start : start + width] for start in range(0, len(flat), width)]
-    identity = given.get("id")
-    return to_matrix(rows, schema), _wanted(given.get("outputs"), schema), None if identity is None else str(identity)
+    return to_matrix(rows, schema)
 
 
 def inference_answer(

@@ -1,6 +1,5 @@
 """From JSON to rows: every way in which a client can be wrong is answered with what is wrong."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ import orjson
 from numpy.typing import NDArray
 
 from deploy.asgi import Refusal
-from deploy.bundle import Schema
-from orchestrator.domain.errors import did_you_mean
+from deploy.bundle import RawRow, Schema, Table, json_word
+from orchestrator.domain.errors import BundleError, did_you_mean
 
 NUMBERS = {int, float}  # bool is none: True is more often a mistake than a 1
 
@@ -28,10 +27,11 @@ def parse_json(body: bytes) -> Any:
         raise Refusal(400, f"The body is not JSON: {error}.{hint}") from error
 
 
-def parse_rows(given: Any, schema: Schema, limit: int) -> NDArray[np.float32]:
+def parse_rows(given: Any, schema: Schema, limit: int) -> NDArray[np.float32] | Table:
     """Returns the rows (n, features) of a `/predict` body: `{"rows": [...]}` or the list itself.
 
-    A row is a record `{column: number}` or a list of numbers in the order of the columns.
+    A row is a record `{column: number}` or a list of numbers in the order of the columns. Where the model takes raw
+    rows, a cell is what the schema says of its column, or null where the column may be missing.
 
     Raises:
         Refusal: 400 or 422, naming the row and the column; 413 for more than `limit` rows.
@@ -41,7 +41,21 @@ def parse_rows(given: Any, schema: Schema, limit: int) -> NDArray[np.float32]:
         raise Refusal(422, "There are no rows. Send one or more.")
     if len(rows) > limit:
         raise Refusal(413, f"There are {len(rows)} rows; a request may have {limit}. Send them in several requests.")
+    if schema.raw:
+        return to_table(rows, schema)
     return to_matrix([_row(row, number, schema) for number, row in enumerate(rows)], schema)
+
+
+def to_table(rows: Sequence[RawRow], schema: Schema) -> Table:
+    """Returns raw rows as a table.
+
+    Raises:
+        Refusal: 422, naming the row and the column that do not fit.
+    """
+    try:
+        return Table.of_rows(schema.raw, rows)
+    except BundleError as error:
+        raise Refusal(422, str(error)) from error
 
 
 def to_matrix(rows: Sequence[Sequence[float]], schema: Schema) -> NDArray[np.float32]:
@@ -67,7 +81,7 @@ def _row_list(given: Any) -> list[Any]:
             raise Refusal(422, f"The body has the unknown key '{unknown[0]}'; it takes 'rows': a list of records.")
         given = given.get("rows")
     if not isinstance(given, list):
-        raise Refusal(422, f'The body holds {_kind(given)}; send {{"rows": [...]}} or a list of rows.')
+        raise Refusal(422, f'The body holds {json_word(given)}; send {{"rows": [...]}} or a list of rows.')
     return given
 
 
@@ -77,7 +91,7 @@ def _row(given: Any, number: int, schema: Schema) -> list[float]:
     elif isinstance(given, list):
         row = given
     else:
-        raise Refusal(422, f"Row {number} is {_kind(given)}; send a record of columns or a list of numbers.")
+        raise Refusal(422, f"Row {number} is {json_word(given)}; send a record of columns or a list of numbers.")
     if len(row) != schema.features:
         raise Refusal(422, f"Row {number} has {len(row)} numbers; this model takes {schema.features}.")
     if not set(map(type, row)) <= NUMBERS:
@@ -102,18 +116,10 @@ def _from_record(record: dict[str, Any], number: int, schema: Schema) -> list[An
 def _wrong_type(row: list[Any], number: int, schema: Schema) -> Refusal:
     column = next(index for index, value in enumerate(row) if type(value) not in NUMBERS)
     return Refusal(
-        422, f"Row {number}, column '{schema.columns[column]}': {_kind(row[column])} was given, a number is needed."
+        422, f"Row {number}, column '{schema.columns[column]}': {json_word(row[column])} was given, a number is needed."
     )
 
 
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
-
-
-def _kind(value: Any) -> str:
-    """Returns the JSON word for what was given."""
-    words = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", int: "a number"}
-    if value is None:
-        return "nothing (null)"
-    return "a number" if isinstance(value, float) and math.isfinite(value) else words.get(type(value), "a number")

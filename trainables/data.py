@@ -6,21 +6,23 @@ parts = split(dataset, test=0.2, validation=0.2, seed=0)
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deploy.bundle import Kind, Label
+from deploy.bundle import ColumnKind, Kind, Label
 from orchestrator.domain.errors import InvalidSpecification
-from trainables.metrics import scores
+from trainables.metrics import TRIVIAL_AUC, scores
+from trainables.raw_tables import floats, kind_of, raw_table
 from trainables.sources import Source, read_source
 from trainables.split import Split, deal_rows
+from trainables.table_split import TableSplit
 
 MOST_INTEGER_CLASSES = 20  # a whole-numbered target with more distinct values than this is a quantity
 
-__all__ = ["Dataset", "Split", "baseline", "example_row", "load", "split"]
+__all__ = ["Dataset", "Split", "TableSplit", "baseline", "example_row", "load", "split"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,14 +40,19 @@ class Dataset:
     licence: str = ""
 
     def inputs(self) -> NDArray[np.float32]:
-        """Returns the features `(n_rows, n_features)`; a missing value is NaN."""
-        columns = [_numbers(name, self.table.column(name)) for name in self.feature_names]
-        return np.stack(columns, axis=1)
+        """Returns the features `(n_rows, n_features)`, where all are numbers; a missing value is NaN."""
+        return np.stack([floats(self.table.column(name)) for name in self.feature_names], axis=1)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a column holds texts or dates, which no array of numbers could."""
+        kinds = {kind_of(name, self.table.column(name)) for name in self.feature_names}
+        return not kinds <= {ColumnKind.NUMBER, ColumnKind.BOOL}
 
     def targets(self) -> NDArray[np.int64] | NDArray[np.float32]:
         """Returns class numbers, which index `classes`, or values: `(n_rows,)`."""
         if self.kind is Kind.REGRESSION:
-            return _numbers(self.target, self.table.column(self.target))
+            return floats(self.table.column(self.target))
         number = {label: i for i, label in enumerate(self.classes)}
         labels = self.table.column(self.target).to_pylist()
         return np.fromiter((number[label] for label in labels), dtype=np.int64, count=len(labels))
@@ -55,36 +62,52 @@ def load(source: str, *, target: str | None = None) -> Dataset:
     """Returns the dataset that `source` names.
 
     Args:
-        source: `sklearn:digits` (or another of scikit-learn's built-in sets), or `module:function` where the function
-            takes nothing and returns an Arrow or pandas table, or `(inputs, targets)`.
+        source: `sklearn:digits` (or another of scikit-learn's built-in sets); a `.csv`, `.parquet`, `.arrow` or
+            `.feather` file; or `module:function` where the function takes nothing and returns an Arrow or pandas table,
+            or `(inputs, targets)`.
         target: the column to predict, where the source is a table.
 
     A target of text, truth values or few whole numbers makes it classification, any other number regression.
 
     Raises:
-        InvalidSpecification: there is no such source, or it is not a table of numbers with a target.
+        InvalidSpecification: there is no such source, or it is not a table with a target.
     """
     read = read_source(source, target)
     kind, classes = _kind_of(read)
     names = tuple(name for name in read.table.column_names if name != read.target)
-    dataset = Dataset(
+    if not names:
+        raise InvalidSpecification(f"'{source}' has no column beside its target '{read.target}'")
+    for name in names:
+        kind_of(name, read.table.column(name))
+    return Dataset(
         source, read.table, read.target, names, classes, kind, table_sha256(read.table), read.description, read.licence
     )
-    for name in names:
-        _check_numeric(name, read.table.column(name))
-    return dataset
 
 
-def split(dataset: Dataset, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Split:
-    """Returns the dataset in three parts; `test` and `validation` are shares of all rows.
+def split(dataset: Dataset, test: float = 0.2, validation: float = 0.2, seed: int = 0) -> Split | TableSplit:
+    """Returns the dataset in three parts; `test` and `validation` are shares of all rows. Arrays, or a mixed table.
 
     Classes keep their proportions in each part. The same dataset, shares and seed give the same parts.
 
     Raises:
         InvalidSpecification: the shares leave nothing to train on.
     """
-    x, y = dataset.inputs(), dataset.targets()
+    y = dataset.targets()
     train, held, tested = deal_rows(y, dataset.kind, test, validation, seed)
+    if dataset.is_mixed:
+        return TableSplit(
+            table=raw_table(dataset.table, dataset.feature_names, np.concatenate([train, held])),
+            y=y,
+            train=train,
+            validation=held,
+            test=tested,
+            classes=dataset.classes,
+            kind=dataset.kind,
+            sha256=dataset.sha256,
+            description=dataset.description,
+            licence=dataset.licence,
+        )
+    x = dataset.inputs()
     return Split(
         train_x=x[train],
         train_y=y[train],
@@ -101,12 +124,15 @@ def split(dataset: Dataset, test: float = 0.2, validation: float = 0.2, seed: in
     )
 
 
-def baseline(parts: Split, metric: str, part: Literal["validation", "test"] = "validation") -> float | None:
+def baseline(
+    parts: Split | TableSplit, metric: str, part: Literal["validation", "test"] = "validation"
+) -> float | None:
     """Returns what the trivial predictor scores: the training part's class shares, or its mean.
 
     Args:
         parts: the data.
-        metric: as trainables report it, with or without its prefix: `val_accuracy`, `accuracy`, `loss`, `rmse`, `r2`.
+        metric: as trainables report it, with or without its prefix: `val_accuracy`, `accuracy`, `auc`, `loss`, `rmse`,
+            `r2`.
         part: where it is scored.
 
     Returns:
@@ -118,15 +144,18 @@ def baseline(parts: Split, metric: str, part: Literal["validation", "test"] = "v
         answers = np.tile(shares, (len(y), 1))
     else:
         answers = np.full(len(y), parts.train_y.mean())
-    return scores(parts.kind, answers, y).get(metric.removeprefix("val_").removeprefix("test_"))
+    known = scores(parts.kind, answers, y)
+    if parts.kind is Kind.CLASSIFICATION:
+        known["auc"] = TRIVIAL_AUC
+    return known.get(metric.removeprefix("val_").removeprefix("test_"))
 
 
-def example_row(parts: Split, i: int = 0) -> dict[str, float]:
+def example_row(parts: Split | TableSplit, i: int = 0) -> dict[str, Any]:
     """Returns row `i` of the test part as a JSON record; whole numbers are ints, which read better."""
-    values = (float(value) for value in parts.test_x[i])
+    cells = parts.test_x[i : i + 1].tolist()[0]
     return {
-        name: int(value) if value.is_integer() else value
-        for name, value in zip(parts.feature_names, values, strict=True)
+        name: int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+        for name, cell in zip(parts.feature_names, cells, strict=True)
     }
 
 
@@ -161,17 +190,3 @@ def _kind_of(read: Source) -> tuple[Kind, tuple[Label, ...]]:
     if len(labels) < 2:
         raise InvalidSpecification(f"the target '{read.target}' is always {labels}; give at least two classes")
     return Kind.CLASSIFICATION, tuple(labels)
-
-
-def _check_numeric(name: str, column: pa.ChunkedArray) -> None:
-    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
-    if not any(is_kind(column.type) for is_kind in kinds):
-        raise InvalidSpecification(
-            f"column '{name}' holds {column.type}; features must be numbers or truth values: encode it, or leave it out"
-        )
-
-
-def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
-    _check_numeric(name, column)
-    floats: NDArray[np.float32] = column.cast(pa.float32(), safe=False).to_numpy().astype(np.float32)
-    return floats

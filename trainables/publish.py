@@ -1,7 +1,7 @@
 """The last step of every export: a model becomes a bundle only after it answered as the trained model does."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,9 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle import Bundle, Lineage, Schema, check_parity, odd_rows, write_bundle
+from deploy.bundle import (
+    Bundle,
+    Lineage,
+    Rows,
+    Schema,
+    Table,
+    TableEncoder,
+    check_parity,
+    odd_records,
+    odd_rows,
+    write_bundle,
+)
 from orchestrator.domain.errors import BundleError
 from trainables.split import Split
+from trainables.table_split import TableSplit
+
+SAMPLE_ROWS = 16
 
 
 def publish(
@@ -38,20 +52,60 @@ def publish(
         BundleError: the two do not answer alike, or `directory` holds something else.
     """
     schema = Schema(columns=parts.feature_names, kind=parts.kind, labels=parts.classes)
-    contents: dict[str, Any] = {
+    contents = {
         "onnx_model": onnx_model,
         "schema": schema,
         "lineage": lineage,
-        "sample_rows": parts.validation_x[:16],
+        "sample_rows": parts.validation_x[:SAMPLE_ROWS],
     }
+    rows = np.concatenate([parts.validation_x, odd_rows(schema, parts.validation_x)])
+    _publish_checked(directory, contents, [rows], predict, tolerance)
+
+
+def publish_table(
+    directory: Path,
+    onnx_model: bytes,
+    encoder: TableEncoder,
+    parts: TableSplit,
+    predict: Callable[[Table], NDArray[Any]],
+    lineage: Lineage,
+    tolerance: float = 1e-4,
+) -> None:
+    """Does the same for a model behind a columns stage, which takes raw rows.
+
+    Answers are compared on the validation rows, and on rows with missing, unseen and extreme cells.
+
+    Raises:
+        BundleError: the two do not answer alike, or `directory` holds something else.
+    """
+    schema = Schema(columns=parts.feature_names, kind=parts.kind, labels=parts.classes, raw=encoder.columns)
+    contents = {
+        "onnx_model": onnx_model,
+        "schema": schema,
+        "lineage": lineage,
+        "sample_rows": parts.validation_x[:SAMPLE_ROWS],
+        "encoder": encoder,
+    }
+    _publish_checked(directory, contents, [parts.validation_x, odd_records(parts.validation_x)], predict, tolerance)
+
+
+def _publish_checked(
+    directory: Path,
+    contents: dict[str, Any],
+    checked: Sequence[Rows],
+    predict: Callable[[Any], NDArray[Any]],
+    tolerance: float,
+) -> None:
+    """Writes a bundle beside its place, lets it answer the rows as the model does, and only then moves it there."""
     if directory.is_dir() and any(directory.iterdir()):
         write_bundle(directory, **contents)  # returns where the same trial and step lie there, and raises otherwise
         return
-    rows = np.concatenate([parts.validation_x, odd_rows(schema, parts.validation_x)])
     directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
         place = write_bundle(Path(beside) / "bundle", **contents)
-        check_parity(Bundle.open(place), rows, predict(rows), tolerance)
+        bundle = Bundle.open(place)
+        for rows in checked:
+            check_parity(bundle, rows, predict(rows), tolerance)
         _move(place, directory)
 
 

@@ -1,7 +1,7 @@
-"""Where data comes from: scikit-learn's built-in sets, and functions of the user's."""
+"""Where data comes from: scikit-learn's built-in sets, files of tables, and functions of the user's."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from orchestrator.domain.errors import InvalidSpecification, did_you_mean
 from trainables.references import find
+from trainables.table_files import is_table_file, read_table_file
 
+NAMES_SHOWN = 20  # of a table's columns, in an error
 UCI = "CC BY 4.0 (UCI Machine Learning Repository)"
 SCIKIT_LEARN = "BSD-3-Clause (as a part of scikit-learn)"
 BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -40,9 +42,13 @@ def read_source(source: str, target: str | None) -> Source:
     place, _, name = source.partition(":")
     if place == "sklearn":
         return _built_in(name)
+    if is_table_file(source):
+        table = read_table_file(source)
+        return Source(table, _target_in(table, target, source), source.rpartition("/")[2])
     if not name:
         raise InvalidSpecification(
-            f"'{source}' is not a source of data; give 'sklearn:NAME' ({', '.join(BUILT_IN)}) or 'module:function'"
+            f"'{source}' is not a source of data; give 'sklearn:NAME' ({', '.join(BUILT_IN)}), a .csv, .parquet or "
+            ".arrow file, or 'module:function'"
         )
     return _from_function(source, target)
 
@@ -70,12 +76,24 @@ def _from_function(source: str, target: str | None) -> Source:
     if isinstance(returned, tuple) and len(returned) == 2:
         return Source(_table_of(*returned), "target", description)
     table = _as_table(source, returned)
-    if target not in table.column_names:
+    return Source(table, _target_in(table, target, source), description)
+
+
+def _target_in(table: pa.Table, target: str | None, source: str) -> str:
+    names = table.column_names
+    if target is None:
+        raise InvalidSpecification(f"data.target: say which column of '{source}' is to be predicted: {_some(names)}")
+    if target not in names:
         raise InvalidSpecification(
-            f"target {target!r} is not a column of '{source}'; it has {', '.join(table.column_names)}."
-            f"{did_you_mean(target or '', table.column_names)}"
+            f"target '{target}' is not a column of '{source}'; it has {_some(names)}.{did_you_mean(target, names)}"
         )
-    return Source(table, str(target), description)
+    return target
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (
+        f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    )
 
 
 def _as_table(source: str, returned: Any) -> pa.Table:

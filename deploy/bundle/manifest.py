@@ -2,6 +2,9 @@
 
 `manifest.json` names each file with its size and SHA-256 and is written last; `digest` is the SHA-256 of everything
 else in it, so that an edit by hand is seen, and it identifies the bundle.
+
+Format 1: one onnx stage. Format 2: a columns stage may come before it, and the schema then says what raw cells are. A
+bundle is written in the oldest format that can say it.
 """
 
 import hashlib
@@ -16,9 +19,10 @@ from deploy.bundle.lineage import Lineage
 from deploy.bundle.schema import Gives, Schema
 from orchestrator.domain.errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SAMPLE_NAME = "sample.npy"
+RAW_SAMPLE_NAME = "sample.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,43 @@ class OnnxStage:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "OnnxStage":
-        """Returns the stage that `to_dict` wrote.
-
-        Raises:
-            BundleError: when this program does not know the stage's kind.
-        """
-        if given.get("kind") != "onnx":
-            raise BundleError(
-                f"This bundle has a stage of kind {given.get('kind')!r}; this version knows only 'onnx'. "
-                "Serve it with a newer version of this program."
-            )
+        """Returns the stage that `to_dict` wrote."""
         return cls(str(given["file"]), Gives(given["gives"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsStage:
+    """A stage that makes a model's inputs of raw rows: the file with its steps."""
+
+    file: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data."""
+        return {"kind": "columns", "file": self.file}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "ColumnsStage":
+        """Returns the stage that `to_dict` wrote."""
+        return cls(str(given["file"]))
+
+
+Stage = OnnxStage | ColumnsStage
+_STAGES: Mapping[str, type[OnnxStage] | type[ColumnsStage]] = {"onnx": OnnxStage, "columns": ColumnsStage}
+
+
+def stage_from_dict(given: Mapping[str, Any]) -> Stage:
+    """Returns a stage of a manifest.
+
+    Raises:
+        BundleError: when this program does not know the stage's kind.
+    """
+    kind = _STAGES.get(given["kind"])
+    if kind is None:
+        raise BundleError(
+            f"This bundle has a stage of kind {given['kind']!r}; this version knows {', '.join(_STAGES)}. "
+            "Serve it with a newer version of this program."
+        )
+    return kind.from_dict(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +96,13 @@ class Manifest:
 
     schema: Schema
     lineage: Lineage
-    stages: tuple[OnnxStage, ...]
+    stages: tuple[Stage, ...]
     files: Mapping[str, FileEntry]
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can say this."""
+        return 2 if any(isinstance(stage, ColumnsStage) for stage in self.stages) else 1
 
     @property
     def digest(self) -> str:
@@ -80,7 +115,7 @@ class Manifest:
 
     def _body(self) -> dict[str, Any]:
         return {
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "schema": self.schema.to_dict(),
             "lineage": self.lineage.to_dict(),
             "stages": [stage.to_dict() for stage in self.stages],
@@ -164,7 +199,7 @@ def _parse(given: Mapping[str, Any], directory: Path) -> Manifest:
         return Manifest(
             schema=Schema.from_dict(given["schema"]),
             lineage=Lineage.from_dict(given["lineage"]),
-            stages=tuple(OnnxStage.from_dict(stage) for stage in given["stages"]),
+            stages=tuple(stage_from_dict(stage) for stage in given["stages"]),
             files={
                 str(name): FileEntry(str(entry["sha256"]), int(entry["size_bytes"]))
                 for name, entry in given["files"].items()

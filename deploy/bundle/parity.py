@@ -1,23 +1,31 @@
 """Whether a bundle answers as the model that it was exported from: asked before it may be served.
 
 Rows that people never send in a test are where exports go wrong: float32 flips a split threshold, a zero divides, a
-large number overflows. `odd_rows` makes such rows; the trained model answers them, and so must the bundle.
+large number overflows, a level was never seen. `odd_rows` and `odd_records` make such rows; the trained model answers
+them, and so must the bundle.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bundle.reading import Bundle
+from deploy.bundle.reading import Bundle, Rows
 from deploy.bundle.schema import Schema
+from deploy.bundle.table import Cell, Column, ColumnKind, RawRow, Table
 from orchestrator.domain.errors import BundleError
 
 LARGE = 1e4  # far outside any scaled column, far inside float32
 TINY = 1e-6  # the rounding of a float32 near 1 is 6e-8
+LARGEST = 3e38  # a float32 ends at 3.4e38
+LEVELS_TRIED = 8
+UNSEEN = ("", "a level that nobody has seen", "ж")
+FAR_DATES = ("0001-01-01", "1900-02-28", "2000-02-29", "2999-12-31")
 
 
 def check_parity(
     bundle: Bundle,
-    rows: NDArray[np.float32],
+    rows: Rows,
     expected: NDArray[np.float32],
     tolerance: float = 1e-4,
 ) -> float:
@@ -25,7 +33,7 @@ def check_parity(
 
     Args:
         bundle: the package that wants to be served.
-        rows: (n, features); a row that is not finite is answered too.
+        rows: n rows, as `Bundle.predict` takes them; a number that is not finite is answered too.
         expected: what the trained model gives for them: probabilities (n, k), or values (n,) or (n, t).
         tolerance: allowed difference, absolute for probabilities; for values relative where they exceed 1.
 
@@ -64,6 +72,34 @@ def odd_rows(schema: Schema, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     large = [zeros + LARGE, zeros - LARGE]
     singles = [_with(middle, column, LARGE) for column in range(min(schema.features, 8))]
     return np.stack(edges + large + singles).astype(np.float32)
+
+
+def odd_records(table: Table) -> Table:
+    """Returns rows as nobody sends them in a test: each column of a usual row at its edges, beyond, unseen or missing.
+
+    Each column in its turn, then all columns together: at their edges, unseen, and missing where they may be.
+    """
+    given = table.tolist()
+    usual, width = given[0], len(table.columns)
+    odd = [_odd_cells(column, [row[j] for row in given]) for j, column in enumerate(table.columns)]
+    rows: list[RawRow] = [[*usual[:j], cell, *usual[j + 1 :]] for j in range(width) for cell in odd[j]]
+    rows += [[cells[i % len(cells)] for cells in odd] for i in range(max(map(len, odd)))]
+    return Table.of_rows(table.columns, rows)
+
+
+def _odd_cells(column: Column, seen: Sequence[Cell]) -> list[Cell]:
+    """Returns cells of a column that are unusual and allowed; what is missing comes last."""
+    missing: list[Cell] = [None] if column.nullable else []
+    if column.kind is ColumnKind.BOOL:
+        return [True, False, *missing]
+    if column.kind is ColumnKind.DATE:
+        return [*FAR_DATES, *missing]
+    if column.kind is ColumnKind.CATEGORY:
+        return [*column.levels[:LEVELS_TRIED], *UNSEEN, *missing]
+    numbers = [float(cell) for cell in seen if isinstance(cell, int | float)] or [0.0]
+    low, high = min(numbers), max(numbers)
+    edges = [0.0, low, high, low - TINY, high + TINY, 2 * high - low, 2 * low - high, LARGE, -LARGE]
+    return [*edges, LARGEST, -LARGEST, *missing]
 
 
 def _with(row: NDArray[np.float32], column: int, value: float) -> NDArray[np.float32]:

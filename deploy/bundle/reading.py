@@ -1,6 +1,6 @@
 """Opens a bundle and predicts from it, without the code that trained it.
 
-Shapes: n rows, f features, k classes, t targets.
+Shapes: n rows, f features, w of them behind a columns stage, k classes, t targets.
 """
 
 import io
@@ -11,12 +11,27 @@ from typing import Protocol
 from urllib.parse import unquote, urlparse
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from deploy.bundle.columns import TableEncoder
 from deploy.bundle.lineage import Lineage
-from deploy.bundle.manifest import SAMPLE_NAME, Manifest, OnnxStage, check_files, read_checked, read_manifest
+from deploy.bundle.manifest import (
+    RAW_SAMPLE_NAME,
+    SAMPLE_NAME,
+    ColumnsStage,
+    Manifest,
+    OnnxStage,
+    check_files,
+    read_checked,
+    read_manifest,
+)
 from deploy.bundle.schema import Gives, Kind, Label, Schema
+from deploy.bundle.table import RawRow, Table
 from orchestrator.domain.errors import BundleError
+
+Rows = NDArray[np.float32] | Table | Sequence[RawRow]
+"""Numbers (n, f); or a table, or records, where a columns stage takes them."""
 
 
 class Session(Protocol):
@@ -52,7 +67,8 @@ class Bundle:
     schema: Schema
     lineage: Lineage
     gives: Gives
-    sample: NDArray[np.float32]
+    sample: NDArray[np.float32] | Table
+    encoder: TableEncoder | None
     _session: Session
     _input: str
     _output: str
@@ -73,7 +89,7 @@ class Bundle:
         manifest = read_manifest(directory)
         if verify:
             check_files(directory, manifest.files)
-        stage = _only_stage(manifest, directory)
+        columns, stage = _stages(manifest, directory)
         model = _read(directory, manifest, stage.file)
         session, input_name, output_name = _start_session(model, directory, threads)
         return cls(
@@ -82,26 +98,49 @@ class Bundle:
             schema=manifest.schema,
             lineage=manifest.lineage,
             gives=stage.gives,
-            sample=_load_rows(_read(directory, manifest, SAMPLE_NAME), directory),
+            sample=_load_sample(manifest, directory),
+            encoder=_load_encoder(manifest, columns, directory),
             _session=session,
             _input=input_name,
             _output=output_name,
         )
 
-    def predict(self, rows: NDArray[np.float32]) -> Prediction:
-        """Returns the answers for `rows` (n, features), n of 1 or more.
+    def predict(self, rows: Rows) -> Prediction:
+        """Returns the answers for n rows, n of 1 or more.
+
+        Args:
+            rows: numbers (n, features). With a columns stage also a table, or a list of raw records or lists of cells.
 
         Raises:
             BundleError: when the rows do not fit, or the model fails on them.
         """
-        if rows.ndim != 2 or rows.shape[1] != self.schema.features:
-            raise BundleError(f"The rows have shape {rows.shape}; this model takes (n, {self.schema.features}).")
-        given = np.ascontiguousarray(rows, dtype=np.float32)
+        given = self._numbers(rows) if self.encoder is None else self.encoder.transform(self.table(rows))
         try:
             (raw,) = self._session.run([self._output], {self._input: given})
         except Exception as error:  # onnxruntime's errors share no public root
             raise BundleError(f"The model of {self.uri} failed on {len(rows)} rows: {error}") from error
         return self._interpret(np.asarray(raw, dtype=np.float32))
+
+    def table(self, rows: Rows) -> Table:
+        """Returns raw rows as a table of this model's columns; it needs a columns stage.
+
+        Raises:
+            BundleError: naming the row and the column that do not fit.
+        """
+        if isinstance(rows, Table):
+            return rows
+        if isinstance(rows, np.ndarray):
+            return Table.of_numbers(self.schema.raw, rows)
+        return Table.of_rows(self.schema.raw, rows)
+
+    def _numbers(self, rows: Rows) -> NDArray[np.float32]:
+        if not isinstance(rows, np.ndarray):
+            raise BundleError(
+                f"The model of {self.uri} has no columns stage; give numbers (n, {self.schema.features})."
+            )
+        if rows.ndim != 2 or rows.shape[1] != self.schema.features:
+            raise BundleError(f"The rows have shape {rows.shape}; this model takes (n, {self.schema.features}).")
+        return np.ascontiguousarray(rows, dtype=np.float32)
 
     def warm_up(self) -> None:
         """Predicts the sample once, so that the first request does not pay for allocations.
@@ -143,10 +182,31 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _only_stage(manifest: Manifest, directory: Path) -> OnnxStage:
-    if len(manifest.stages) != 1:
-        raise BundleError(f"The bundle {directory} has {len(manifest.stages)} stages; this version runs one.")
-    return manifest.stages[0]
+def _stages(manifest: Manifest, directory: Path) -> tuple[ColumnsStage | None, OnnxStage]:
+    """Returns the columns stage, where there is one, and the model."""
+    match manifest.stages:
+        case (OnnxStage() as model,) if not manifest.schema.raw:
+            return None, model
+        case (ColumnsStage() as columns, OnnxStage() as model) if manifest.schema.raw:
+            return columns, model
+    kinds = [stage.to_dict()["kind"] for stage in manifest.stages]
+    raise BundleError(f"The bundle {directory} has the stages {kinds}; this version runs onnx, or columns and onnx.")
+
+
+def _load_encoder(manifest: Manifest, stage: ColumnsStage | None, directory: Path) -> TableEncoder | None:
+    if stage is None:
+        return None
+    return TableEncoder.from_bytes(_read(directory, manifest, stage.file), manifest.schema.raw)
+
+
+def _load_sample(manifest: Manifest, directory: Path) -> NDArray[np.float32] | Table:
+    if not manifest.schema.raw:
+        return _load_rows(_read(directory, manifest, SAMPLE_NAME), directory)
+    content = _read(directory, manifest, RAW_SAMPLE_NAME)
+    try:
+        return Table.of_rows(manifest.schema.raw, orjson.loads(content))
+    except orjson.JSONDecodeError as error:
+        raise BundleError(f"The sample rows of {directory} cannot be read ({error}). Export again.") from error
 
 
 def _read(directory: Path, manifest: Manifest, name: str) -> bytes:

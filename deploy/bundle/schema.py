@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from deploy.bundle.table import Column
 from orchestrator.domain.errors import BundleError
 
 Label = int | float | str | bool
@@ -29,7 +30,8 @@ class Gives(StrEnum):
 class Schema:
     """The columns of a row in their order, and what an answer is made of.
 
-    A row is `len(columns)` numbers of `dtype`; `labels[j]` is the class of column j of the probabilities.
+    A row is `len(columns)` numbers of `dtype`; `labels[j]` is the class of column j of the probabilities. Where there
+    is a `columns` stage, `raw` says what each cell of a raw row is, and is empty otherwise.
 
     Example:
         >>> Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=("cat", "dog")).features
@@ -41,11 +43,14 @@ class Schema:
     labels: tuple[Label, ...] = ()
     dtype: str = "float32"
     input_name: str = "rows"
+    raw: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses a schema that no row or no answer could fit."""
         if not self.columns or len(set(self.columns)) != len(self.columns):
             raise BundleError(f"A schema needs column names that are all different; it was given {self.columns!r}.")
+        if self.raw and tuple(column.name for column in self.raw) != self.columns:
+            raise BundleError(f"The raw columns {[column.name for column in self.raw]} are not {self.columns!r}.")
         if self.dtype != "float32":
             raise BundleError(f"A schema of dtype {self.dtype!r} is not served; cast the rows to float32.")
         if self.kind is Kind.CLASSIFICATION and len(self.labels) < 2:
@@ -60,11 +65,12 @@ class Schema:
 
     @property
     def features(self) -> int:
-        """How many numbers a row has."""
+        """How many cells a row has."""
         return len(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data."""
+        raw = {"raw": [column.to_dict() for column in self.raw]} if self.raw else {}
         return {
             "columns": list(self.columns),
             "dtype": self.dtype,
@@ -72,6 +78,7 @@ class Schema:
             "input_name": self.input_name,
             "kind": self.kind.value,
             "labels": list(self.labels),
+            **raw,
         }
 
     @classmethod
@@ -88,6 +95,7 @@ class Schema:
                 labels=tuple(given.get("labels", ())),
                 dtype=str(given.get("dtype", "float32")),
                 input_name=str(given.get("input_name", "rows")),
+                raw=tuple(Column.from_dict(column) for column in given.get("raw", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"This schema cannot be read ({error!r}). Export the model again.") from error

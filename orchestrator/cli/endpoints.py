@@ -7,7 +7,7 @@ from typing import Any
 from deploy import Client, EndpointAddress, start_endpoint
 from deploy.copies import open_bundle
 from orchestrator.cli.asking import endpoint_state
-from orchestrator.cli.measuring import RECORD_COLUMNS
+from orchestrator.cli.measuring import typed
 from orchestrator.cli.options import DEFAULT_PORT
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import AnyStorage
@@ -47,11 +47,10 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
     }
 
 
-def _example(uri: str) -> dict[str, float] | list[float]:
+def _example(uri: str) -> dict[str, Any] | list[Any]:
     """Returns one real row out of a bundle, as somebody would type it."""
     bundle = open_bundle(uri)
-    values = [int(value) if float(value).is_integer() else float(value) for value in bundle.sample[0]]
-    return values if len(values) > RECORD_COLUMNS else dict(zip(bundle.schema.columns, values, strict=True))
+    return typed(bundle.sample[:1].tolist()[0], bundle.schema.columns)
 
 
 def _wait_until_ready(address: EndpointAddress) -> None:

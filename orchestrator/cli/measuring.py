@@ -1,5 +1,6 @@
 """The last measurements: the champion's answers to the untouched test rows, asked over HTTP like any client's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from deploy import Client, EndpointAddress
 from deploy.bundle import Kind
 from deploy.copies import open_bundle
 from orchestrator.domain.errors import BundleError, OrchestratorError
-from trainables.data import Split, baseline
+from trainables.data import Split, TableSplit, baseline
 from trainables.metrics import scores
 
 CHUNK_ROWS = 100  # of a request
@@ -39,7 +40,10 @@ class TestScores:
 
 
 def measure(
-    parts: Split, address: EndpointAddress | None, bundles: Mapping[str, Mapping[str, Any]], problem: str = ""
+    parts: Split | TableSplit,
+    address: EndpointAddress | None,
+    bundles: Mapping[str, Mapping[str, Any]],
+    problem: str = "",
 ) -> TestScores:
     """Returns the champion's score through the endpoint, and the default configuration's and the trivial one's.
 
@@ -69,13 +73,19 @@ def measure(
     )
 
 
-def example(parts: Split) -> dict[str, float] | list[float]:
+def example(parts: Split | TableSplit) -> dict[str, Any] | list[Any]:
     """Returns one real test row, as somebody would type it."""
-    values = [int(value) if float(value).is_integer() else float(value) for value in parts.test_x[0]]
-    return values if len(values) > RECORD_COLUMNS else dict(zip(parts.feature_names, values, strict=True))
+    return typed(parts.test_x[:1].tolist()[0], parts.feature_names)
 
 
-def _ask(client: Client, parts: Split) -> tuple[float, str]:
+def typed(row: Sequence[Any], columns: Sequence[str]) -> dict[str, Any] | list[Any]:
+    """Returns a row as somebody would type it: whole numbers without a point, nothing where one is missing."""
+    values = [int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row]
+    values = [None if isinstance(cell, float) and math.isnan(cell) else cell for cell in values]
+    return values if len(values) > RECORD_COLUMNS else dict(zip(columns, values, strict=True))
+
+
+def _ask(client: Client, parts: Split | TableSplit) -> tuple[float, str]:
     """Returns the score of the endpoint's answers to all test rows, and the version that gave the last of them."""
     answers: list[Any] = []
     version = ""
@@ -86,7 +96,7 @@ def _ask(client: Client, parts: Split) -> tuple[float, str]:
     return _score(parts, answers), version
 
 
-def _default(parts: Split, bundles: Mapping[str, Mapping[str, Any]]) -> float | None:
+def _default(parts: Split | TableSplit, bundles: Mapping[str, Mapping[str, Any]]) -> float | None:
     uri = next((b["uri"] for b in bundles.values() if b["purpose"] == REFERENCE and b["uri"]), None)
     if uri is None:
         return None
@@ -98,7 +108,7 @@ def _default(parts: Split, bundles: Mapping[str, Mapping[str, Any]]) -> float | 
     return _score(parts, given.labels if parts.kind is Kind.CLASSIFICATION else given.scores.tolist())
 
 
-def _score(parts: Split, answers: Sequence[Any]) -> float:
+def _score(parts: Split | TableSplit, answers: Sequence[Any]) -> float:
     if parts.kind is Kind.REGRESSION:
         values: NDArray[np.float64] = np.asarray(answers, dtype=np.float64)
         return float(scores(parts.kind, values, parts.test_y)[MEASURES[parts.kind]])

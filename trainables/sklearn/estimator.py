@@ -27,6 +27,7 @@ from trainables.metrics import scores
 from trainables.publish import publish
 from trainables.sklearn.export import to_onnx
 from trainables.split import Split
+from trainables.table_split import require_numbers
 
 PARTIAL_FIT = "partial_fit"
 
@@ -46,6 +47,7 @@ class SklearnTrainable:
 
     def build(self, params: Mapping[str, Any], data: Split, context: Context) -> None:
         """Makes the unfitted estimator; its randomness is the trial's."""
+        require_numbers(data, type(self).__name__)
         if data.kind not in self.paths:
             raise InvalidTrainable(
                 f"{type(self).__name__} is for {', '.join(self.paths)}, and the data is {data.kind}; take another "

@@ -23,6 +23,7 @@ from trainables.contract import Context, Resource
 from trainables.metrics import scores
 from trainables.publish import publish
 from trainables.split import Split
+from trainables.table_split import require_numbers
 from trainables.torch.export import to_onnx
 from trainables.torch.layers import Rescale, SeededDropout, Standardise
 
@@ -77,6 +78,7 @@ class MLP:
 
     def build(self, params: Mapping[str, Any], data: Split, context: Context) -> None:
         """Makes the untrained network; its first weights come from the trial's seed."""
+        require_numbers(data, type(self).__name__)
         torch.set_num_threads(context.threads)
         self.settings = Settings.of(params)
         self.data = data

@@ -86,8 +86,8 @@ def test_torn_manifest_is_refused(make_bundle):
 def test_newer_format_says_so(make_bundle):
     directory = make_bundle()
     manifest = directory / "manifest.json"
-    manifest.write_bytes(orjson.dumps({**orjson.loads(manifest.read_bytes()), "format": 2}))
-    with pytest.raises(BundleError, match=r"has format 2; this version reads formats up to 1\. Serve it with a newer"):
+    manifest.write_bytes(orjson.dumps({**orjson.loads(manifest.read_bytes()), "format": 3}))
+    with pytest.raises(BundleError, match=r"has format 3; this version reads formats up to 2\. Serve it with a newer"):
         Bundle.open(directory)
 
 

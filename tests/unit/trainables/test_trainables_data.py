@@ -173,7 +173,7 @@ def test_an_unknown_source_is_refused(source: str, target: str | None, message: 
     ("returned", "message"),
     [
         ("pa.table({'price': [1.0, 2.0]})", "Did you mean 'price'"),
-        ("pa.table({'prices': ['a', 'b'], 'pric': [1.0, 2.0]})", "holds string"),
+        ("pa.table({'prices': [['a'], ['b']], 'pric': [1.0, 2.0]})", "holds list"),
         ("pa.table({'a': [1, 2], 'pric': ['x', None]})", "1 missing"),
         ("pa.table({'a': [1, 2], 'pric': ['x', 'x']})", "at least two classes"),
         ("([1, 2], [3, 4])", "are no table"),
