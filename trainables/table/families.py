@@ -121,9 +121,12 @@ class _Fitted:
     def predict(self, table: Table) -> NDArray[Any]:
         """Returns probabilities of all classes, also of those that the training rows lacked; or values."""
         features = self.encoder.transform(table)
+        answer = self.model.predict if self._kind is Kind.REGRESSION else self.model.predict_proba
+        # scikit-learn sums all cells to see whether they are finite; the sum of extreme ones is not, and each is
+        with np.errstate(over="ignore", invalid="ignore"):
+            given = np.asarray(answer(features))
         if self._kind is Kind.REGRESSION:
-            return np.asarray(self.model.predict(features))
-        given = np.asarray(self.model.predict_proba(features))
+            return given
         whole = np.zeros((len(given), self._n_classes))
         whole[:, self.model.classes_] = given
         return whole

@@ -27,7 +27,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"random_forest"}))
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_family_learns_goes_on_and_is_served_from_raw_rows(table: Path, tmp_path: Path, family: str) -> None:
     parts = split(load(str(table), target="left"))
     context = Context(seed=1)
