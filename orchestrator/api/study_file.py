@@ -25,6 +25,8 @@ def read_study_file(path: Path, changes: Mapping[str, Any] | None = None) -> Stu
         raise InvalidSpecification(f"study file {path} is not YAML: {error}") from error
     if isinstance(given, Mapping) and changes:
         given = _laid_over(given, changes)
+    if isinstance(given, Mapping):
+        given = _with_source_found(given, path.parent)
     try:
         return StudySpecification.from_dict(given)
     except InvalidSpecification as error:
@@ -37,6 +39,27 @@ def _laid_over(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
         old = whole.get(key)
         whole[key] = {**old, **value} if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return whole
+
+
+def _with_source_found(given: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Returns the study with the address of a data file made absolute: trials run in other directories.
+
+    A relative one is looked for beside the study file, then where the command was called.
+    """
+    data = given.get("data")
+    section = data if isinstance(data, Mapping) else {"source": data}
+    source = section.get("source")
+    if not isinstance(source, str) or "://" in source or not _is_table_file(source):
+        return given
+    places = [folder / Path(source).expanduser(), Path(source).expanduser()]
+    found = next((place for place in places if place.exists()), places[0])
+    return {**given, "data": {**section, "source": str(found.absolute())}}
+
+
+def _is_table_file(source: str) -> bool:
+    from trainables.table_files import is_table_file  # loads pyarrow's readers, which most studies do not need
+
+    return is_table_file(source)
 
 
 def study_file(specification: StudySpecification) -> str:
