@@ -248,4 +248,6 @@ def _show(value: float, kind: ColumnKind, texts: Texts) -> Cell:
         return texts[int(value)]
     if kind is ColumnKind.BOOL:
         return bool(value)
-    return (EPOCH + timedelta(days=int(value))).isoformat() if kind is ColumnKind.DATE else value
+    if kind is ColumnKind.DATE:
+        return (EPOCH + timedelta(days=int(value))).isoformat()
+    return float(str(np.float32(value)))  # 35.62 as it was given, instead of 35.619998931884766
