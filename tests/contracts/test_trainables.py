@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.bundle import Bundle, Kind, Lineage, check_parity, odd_rows
+from deploy.bundle import Bundle, Kind, Lineage, Table, check_parity, odd_records, odd_rows
 from orchestrator.domain.errors import BundleError
 from trainables.contract import Context, Trainable, resource_of
-from trainables.data import Split, load, split
+from trainables.data import Split, TableSplit, load, split
 from trainables.resolve import resolve
 
+CHURN = str(Path(__file__).parents[2] / "examples" / "churn" / "churn.csv")
 LINEAGE = Lineage(study="contract", trial=7, step=3)
 SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05, "dropout": 0.3, "weight_decay": 1e-4, "batch_size": 32}
 ADAMW = {"optimizer": "adamw", "layers": 3, "width": 24, "dropout": 0.1}
@@ -26,11 +27,14 @@ class Case:
     reference: str
     source: str
     params: Mapping[str, Any] | None = None  # None: its defaults
+    target: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.reference}-{self.source}" + ("" if self.params is None else f"-{self.params.get('optimizer')}")
+        params = self.params or {}
+        named = params.get("optimizer") or params.get("family")
+        return f"{self.reference}-{Path(self.source).name}" + (f"-{named}" if named else "")
 
-    def built(self, data: Split, seed: int = 3) -> Trainable:
+    def built(self, data: Split | TableSplit, seed: int = 3) -> Trainable:
         kind = resolve(f"trainables.{self.reference}").target
         model: Trainable = kind()
         model.build(kind.defaults if self.params is None else self.params, data, Context(seed))
@@ -50,21 +54,32 @@ SERVED = [
     Case("sklearn.hist_gradient_boosting", "sklearn:diabetes"),
     Case("sklearn.mlp", "sklearn:digits"),
     Case("sklearn.mlp", "sklearn:diabetes"),
+    Case("table.families", CHURN, {"family": "hist_gradient_boosting", "max_iter": 20}, "churn"),
+    Case("table.families", CHURN, {"family": "random_forest", "n_estimators": 10}, "churn"),
+    Case("table.families", CHURN, {"family": "linear", "scale": "robust"}, "churn"),
+    Case("table.families", "sklearn:wine", {"family": "linear"}),
+    Case("table.families", "sklearn:diabetes", {"family": "random_forest", "n_estimators": 10}),
+    Case("table.families", "sklearn:diabetes", {"family": "linear"}),
+    Case("table.families", "sklearn:diabetes", {"max_iter": 20}),
 ]
 UNSERVED = [Case("testing.Quadratic", "sklearn:iris"), Case("testing.Trivial", "sklearn:iris")]
-RANDOM = [case for case in SERVED if case.reference.rpartition(".")[2] in ("mlp", "random_forest")]
+RANDOM = [
+    case
+    for case in SERVED
+    if case.reference.rpartition(".")[2] in ("mlp", "random_forest") or "random_forest" in str(case)
+]
 every = pytest.mark.parametrize("case", SERVED + UNSERVED, ids=str)
 served = pytest.mark.parametrize("case", SERVED, ids=str)
 unserved = pytest.mark.parametrize("case", UNSERVED, ids=str)
 
 
 @pytest.fixture(scope="module")
-def parts() -> Callable[[Case], Split]:
-    known: dict[str, Split] = {}
+def parts() -> Callable[[Case], Split | TableSplit]:
+    known: dict[str, Split | TableSplit] = {}
 
-    def of(case: Case) -> Split:
+    def of(case: Case) -> Split | TableSplit:
         if case.source not in known:
-            known[case.source] = split(load(case.source))
+            known[case.source] = split(load(case.source, target=case.target))
         return known[case.source]
 
     return of
@@ -72,6 +87,10 @@ def parts() -> Callable[[Case], Split]:
 
 def steps(model: Trainable, n: int = 3) -> list[dict[str, float]]:
     return [dict(model.step()) for _ in range(n)]
+
+
+def arrays(data: Split | TableSplit) -> list[Any]:
+    return [x.values if isinstance(x, Table) else x for _, *both in data.parts() for x in both]
 
 
 @every
@@ -134,10 +153,10 @@ def test_a_loaded_model_goes_on_as_if_nothing_had_happened(case: Case, parts: An
 
 @every
 def test_the_data_is_left_as_it_was(case: Case, parts: Any) -> None:
-    before = [array.copy() for _, x, y in parts(case).parts() for array in (x, y)]
+    before = [array.copy() for array in arrays(parts(case))]
     steps(case.built(parts(case)), 1)
-    after = [array for _, x, y in parts(case).parts() for array in (x, y)]
-    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    after = arrays(parts(case))
+    assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(before, after, strict=True))
 
 
 @served
@@ -166,8 +185,13 @@ def test_a_bundle_answers_as_the_model_does(case: Case, parts: Any, tmp_path: Pa
     assert bundle.lineage.trial == LINEAGE.trial
     assert bundle.schema.columns == data.feature_names
     assert bundle.schema.labels == data.classes
-    rows = np.concatenate([data.train_x, data.test_x, odd_rows(bundle.schema, data.train_x)])
-    assert check_parity(bundle, rows, model.predict(rows)) <= 1e-4
+    if isinstance(data, TableSplit):
+        asked = [data.train_x, data.test_x, odd_records(data.train_x)]
+    else:
+        asked = [np.concatenate([data.train_x, data.test_x, odd_rows(bundle.schema, data.train_x)])]
+    for rows in asked:
+        assert check_parity(bundle, rows, model.predict(rows)) <= 1e-4
+    rows = asked[0]
     if data.kind is Kind.CLASSIFICATION:
         expected = [data.classes[number] for number in model.predict(rows).argmax(axis=1)]
         assert np.mean([a == b for a, b in zip(bundle.predict(rows).labels, expected, strict=True)]) > 0.999
