@@ -6,6 +6,7 @@ OrchestratorError
 │   ├── InvalidSpecification  a study file or its Python form
 │   └── InvalidTrainable      the user's code does not keep the trainable's contract
 ├── StorageError              the storage cannot be used
+│   ├── NotAsPublished        a published folder is gone, or is not what it was
 │   ├── JournalDamaged        a record in the middle of a journal does not check
 │   └── JournalTooNew         written by a newer version of this program
 ├── BundleError               a model package is damaged, edited or not equal to its model
@@ -50,6 +51,10 @@ class InvalidTrainable(InvalidInput):
 
 class StorageError(OrchestratorError):
     """The storage cannot be read or written."""
+
+
+class NotAsPublished(StorageError):
+    """A published folder is gone, or is not what it was: trying again will not help."""
 
 
 class JournalDamaged(StorageError):

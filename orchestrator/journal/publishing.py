@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 
 import orjson
 
-from orchestrator.domain.errors import StorageError
+from orchestrator.domain.errors import NotAsPublished, StorageError
 from orchestrator.journal.contents import Source
 from orchestrator.journal.disk import CHUNK_BYTES, sync_folder
 
@@ -94,7 +94,7 @@ class Published:
         """Returns what `to_bytes` wrote.
 
         Raises:
-            StorageError: it is no manifest, or one of a newer form.
+            NotAsPublished: it is no manifest, or one of a newer form.
         """
         try:
             given = orjson.loads(data)
@@ -102,9 +102,11 @@ class Published:
             files = {name: FileHash(file["sha256"], file["size_bytes"]) for name, file in given["files"].items()}
             manifest = cls(given["sha256"], given["size_bytes"], files)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise StorageError(f"{where} is no manifest of a published folder ({error!r}); publish it again") from error
+            raise NotAsPublished(
+                f"{where} is no manifest of a published folder ({error!r}); publish it again"
+            ) from error
         if newer or any(".." in PurePosixPath(name).parts or name.startswith("/") for name in files):
-            raise StorageError(f"{where} cannot be used: it is of a newer version of this program, or was edited")
+            raise NotAsPublished(f"{where} cannot be used: it is of a newer version of this program, or was edited")
         return manifest
 
 
@@ -133,7 +135,7 @@ def download(storage: Place, name: str, directory: Path) -> Published:
     """Brings a published folder into a new directory; see `Storage.download`."""
     manifest = published(storage, name)
     if manifest is None:
-        raise StorageError(f"{storage.uri}/{name} was not published, or is gone: it has no {Published.MANIFEST}")
+        raise NotAsPublished(f"{storage.uri}/{name} was not published, or is gone: it has no {Published.MANIFEST}")
     beside = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         beside.mkdir(parents=True)
@@ -159,14 +161,24 @@ def _fetch(storage: Place, name: str, manifest: Published, directory: Path) -> N
         total.update(f"{file}\0{hashed.size_bytes}\0".encode())
         own = sha256()
         with target.open("xb") as copy:
-            for chunk in storage.chunks(f"{name}/{file}"):
+            for chunk in _there(storage, f"{name}/{file}"):
                 copy.write(chunk)
                 own.update(chunk)
                 total.update(chunk)
         if own.hexdigest() != hashed.sha256:
-            raise StorageError(f"{storage.uri}/{name}/{file} is not what was published: its hash differs")
+            raise NotAsPublished(f"{storage.uri}/{name}/{file} is not what was published: its hash differs")
     if total.hexdigest() != manifest.sha256:
-        raise StorageError(f"{storage.uri}/{name}/{Published.MANIFEST} was edited: its hash differs")
+        raise NotAsPublished(f"{storage.uri}/{name}/{Published.MANIFEST} was edited: its hash differs")
+
+
+def _there(storage: Place, name: str) -> Iterator[bytes]:
+    """Yields the content of a file that a manifest names: without it the folder is not what it was."""
+    try:
+        yield from storage.chunks(name)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise NotAsPublished(str(error)) from error
+        raise
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -199,7 +199,8 @@ class Storage:
         """Brings a published folder into a new directory, which appears whole or not at all.
 
         Raises:
-            StorageError: it was not published, or a file is missing or differs from what was.
+            NotAsPublished: it was not published, or a file is missing or differs from what was.
+            StorageError: the storage cannot be read, or the directory cannot be written.
         """
         return download(self, name, directory)
 

@@ -1,10 +1,12 @@
 """An endpoint whose journal, token and bundles lie in what stands for an object store."""
 
+import os
 import stat
 import time
 
 import pytest
 
+from deploy.bundle import Bundle
 from deploy.copies import open_bundle
 from deploy.endpoint import Offer, decide_promotion
 from deploy.ledger import Ledger
@@ -44,10 +46,58 @@ def test_a_bundle_is_opened_from_a_copy_and_keeps_its_address(put_bundle):
 def test_a_bundle_that_is_gone_or_damaged_is_named(put_bundle, object_store):
     with pytest.raises(BundleError, match="mock:///runs/digits/bundles/2 is not there"):
         open_bundle("mock:///runs/digits/bundles/2")
+    store, address = Storage.of(object_store), put_bundle()
+    for name, content, said in (
+        ("model.onnx", b"x", r"model\.onnx is not what was published"),
+        ("_published.json", b"{}", "is no manifest of a published folder"),
+        ("model.onnx", None, r"model\.onnx cannot be read"),
+    ):
+        before = store.read(f"digits/bundles/1/{name}")
+        store.delete(f"digits/bundles/1/{name}")
+        if content is not None:
+            store.write(f"digits/bundles/1/{name}", content)
+        with pytest.raises(BundleError, match=f"{address} was altered where it lies: .*{said}"):
+            open_bundle(address)
+        store.write(f"digits/bundles/1/{name}", before)
+    assert open_bundle(address).uri == address
+
+
+def test_a_storage_that_is_silent_is_not_blamed_on_the_bundle(put_bundle, monkeypatch):
     address = put_bundle()
-    Storage.of(object_store).write("digits/bundles/1/model.onnx", b"x")
-    with pytest.raises(StorageError, match=r"model\.onnx is not what was published"):
+
+    def silent(storage, name):
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(Storage, "chunks", silent)
+    with pytest.raises(StorageError, match="no answer"):
         open_bundle(address)
+
+
+def test_copies_that_were_opened_longest_ago_are_taken_away(put_bundle, monkeypatch):
+    monkeypatch.setattr("deploy.copies.KEPT", 3)
+    copies = cache_directory() / "bundles"
+    addresses = [put_bundle(str(number), trial=number) for number in range(5)]
+    for age, address in enumerate(addresses[:3]):
+        bundle = open_bundle(address)
+        os.utime(max(copies.iterdir(), key=lambda path: path.stat().st_mtime), (age, age))
+        assert bundle.lineage.trial == age
+    open_bundle(addresses[0])  # now the second one is the oldest
+    for name, age in ((".a.part", 0.0), (".b.part", time.time())):
+        (copies / name).mkdir()
+        os.utime(copies / name, (age, age))
+    open_bundle(addresses[3])
+    left = [path for path in copies.iterdir() if not path.name.startswith(".")]
+    assert sorted(Bundle.open(path).lineage.trial for path in left) == [0, 2, 3]
+    assert not (copies / ".a.part").exists(), "a killed process's is taken away"
+    assert (copies / ".b.part").exists(), "another process may be at it"
+    assert open_bundle(addresses[1]).lineage.trial == 1, "what is gone is brought again"
+
+
+def test_large_copies_are_fewer_and_the_newest_stays(put_bundle, monkeypatch):
+    monkeypatch.setattr("deploy.copies.KEPT_BYTES", 1)
+    for number in range(3):
+        assert open_bundle(put_bundle(str(number), trial=number)).lineage.trial == number
+        assert len(list((cache_directory() / "bundles").iterdir())) == 1
 
 
 def test_a_token_lies_on_the_storage_and_its_copy_is_the_owners(object_store):
