@@ -5,9 +5,9 @@ field names are the format. Times (`at`) are seconds since the epoch.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from orchestrator.domain.errors import JournalTooNew
 from orchestrator.domain.space import Configuration
@@ -218,20 +218,23 @@ _TYPES: Mapping[str, type[Event]] = {
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}
+_FIELD_SETS = {kind: frozenset(names) for kind, names in _FIELDS.items()}
 
 # everything but these may be lost with the work back to the last checkpoint
 STORAGE_CLASS = frozenset(_TYPES.values()) - {Reported, Decided}
 
 
-class _Decode:
-    """How the fields that are not plain JSON are read back."""
+# how the fields that are not plain JSON are read back
+_DECODERS: Mapping[type[Event], tuple[tuple[str, Callable[[Any], Any]], ...]] = {
+    Checkpointed: (("checkpoint", CheckpointRef.from_dict),),
+    Failed: (("failure", Failure.from_dict),),
+    Decided: (("decision", Decision),),
+    Reported: (("reports", lambda given: [(step, _to_floats(metrics)) for step, metrics in given]),),
+}
 
-    BY_FIELD: ClassVar[Mapping[str, Any]] = {
-        "checkpoint": CheckpointRef.from_dict,
-        "failure": Failure.from_dict,
-        "decision": Decision,
-        "reports": lambda given: [(step, {k: float(v) for k, v in metrics.items()}) for step, metrics in given],
-    }
+
+def _to_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def to_record(event: Event) -> dict[str, Any]:
@@ -262,13 +265,14 @@ def from_record(record: Mapping[str, Any]) -> Event:
         JournalTooNew: the type or a field is not known to this version.
     """
     kind = _TYPES.get(record["type"])
-    values = {name: value for name, value in record.items() if name != "type"}
-    if kind is None or not set(values) <= set(_FIELDS[kind]) or values.get("format", FORMAT) > FORMAT:
+    values = dict(record)
+    del values["type"]
+    if kind is None or not values.keys() <= _FIELD_SETS[kind] or values.get("format", FORMAT) > FORMAT:
         raise JournalTooNew(
             f"the journal holds an event '{record['type']}' that this version does not know; "
             "use the version of orchestrator that wrote it, or a later one"
         )
-    for name, decode in _Decode.BY_FIELD.items():
+    for name, decode in _DECODERS.get(kind, ()):
         if name in values:
             values[name] = decode(values[name])
     return kind(**values)

@@ -1,16 +1,14 @@
 """One rung: what trials were worth at one resource level, and who waits there.
 
-Both lists stay sorted by (loss, trial), so that a rank costs O(log n) and an arrival one short move of memory: at
-10,000 trials in a rung each takes a few microseconds.
+Both lists stay sorted by (loss, trial), in short pieces, so that a rank and an arrival take a few microseconds at the
+100,000th trial too.
 """
 
 import math
-from bisect import bisect_left, insort
 from typing import Any
 
 from orchestrator.domain.errors import InvalidTransition
-
-Entry = tuple[float, int]  # (loss, trial): the order of a rung, ties by trial number
+from orchestrator.domain.ranking import Ranking
 
 
 class Rung:
@@ -19,8 +17,8 @@ class Rung:
     def __init__(self, resource: int) -> None:
         self.resource = resource
         self._losses: dict[int, float] = {}
-        self._ranking: list[Entry] = []
-        self._waiting: list[Entry] = []
+        self._ranking = Ranking()  # of (loss, trial): ties by trial number
+        self._waiting = Ranking()
         self._promoted: set[int] = set()
 
     def record(self, trial: int, loss: float) -> None:
@@ -35,7 +33,7 @@ class Rung:
                 "a trial is compared at a rung once, also when it runs again"
             )
         self._losses[trial] = loss
-        insort(self._ranking, (loss, trial))
+        self._ranking.add((loss, trial))
 
     def loss(self, trial: int) -> float:
         """Returns what the trial was worth here.
@@ -51,7 +49,7 @@ class Rung:
         """Returns whether the trial is among the best floor(n / eta) of the n recorded, with a finite loss."""
         loss = self.loss(trial)
         places = len(self._ranking) // eta
-        return math.isfinite(loss) and bisect_left(self._ranking, (loss, trial)) < places
+        return math.isfinite(loss) and self._ranking.position((loss, trial)) < places
 
     def is_full_enough(self, eta: int) -> bool:
         """Returns whether somebody is among the best 1/eta at all."""
@@ -59,11 +57,11 @@ class Rung:
 
     def wait(self, trial: int) -> None:
         """The trial is paused here."""
-        insort(self._waiting, (self.loss(trial), trial))
+        self._waiting.add((self.loss(trial), trial))
 
     def leave(self, trial: int) -> None:
         """The trial waits here no more."""
-        del self._waiting[bisect_left(self._waiting, (self.loss(trial), trial))]
+        self._waiting.remove((self.loss(trial), trial))
 
     def promote(self, trial: int) -> None:
         """The trial goes on to the next rung."""
@@ -71,7 +69,8 @@ class Rung:
 
     def best_waiting(self) -> int | None:
         """Returns the best of the trials that wait here, or None."""
-        return self._waiting[0][1] if self._waiting else None
+        first = self._waiting.first
+        return None if first is None else int(first[1])
 
     def summary(self) -> dict[str, Any]:
         """Returns plain data for people."""

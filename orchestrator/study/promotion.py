@@ -34,9 +34,10 @@ def next_export(state: StudyState) -> Candidate | None:
 
 def _challenger(state: StudyState) -> Candidate | None:
     """Returns the best that was not tried yet; behind one that does not beat the champion nobody does."""
-    if not state.ranking:
+    first = state.ranking.first
+    if first is None:
         return None
-    best = state.trials[state.ranking[0][1]]
+    best = state.trials[first[1]]
     if not _beats_champion(state, best):
         return None
     assert best.best_checkpoint is not None

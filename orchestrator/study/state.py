@@ -4,7 +4,6 @@
 suggester and the scheduler are part of the state: they are told everything here, in the order of the events.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +32,7 @@ from orchestrator.domain.events import (
     Started,
     Suggested,
 )
+from orchestrator.domain.ranking import Ranking
 from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
@@ -109,7 +109,7 @@ class StudyState:
         self.bundles: dict[str, BundleRecord] = {}
         self.lost_exports: dict[str, int] = {}  # bundle -> how often its worker died over it
         self.champion: BundleRecord | None = None
-        self.ranking: list[tuple[float, int]] = []  # (loss, trial) whose best checkpoint nobody exported, best first
+        self.ranking = Ranking()  # of (loss, trial) whose best checkpoint nobody exported
         self.promotions = 0
         self.successes = 0  # trials with at least one value
         self.failures: dict[str, list[int]] = {}  # signature -> trials
@@ -325,12 +325,12 @@ class StudyState:
         if trial.best_checkpoint is not None and trial.value is not None:
             entry = (self.specification.objective.loss(trial.value), trial.number)
             self._ranked[trial.number] = entry
-            insort(self.ranking, entry)
+            self.ranking.add(entry)
 
     def _unrank(self, trial: Trial) -> None:
         entry = self._ranked.pop(trial.number, None)
         if entry is not None:
-            del self.ranking[bisect_left(self.ranking, entry)]
+            self.ranking.remove(entry)
 
     def _over(self, trial: Trial, at: float) -> None:
         trial.ended_at = at
