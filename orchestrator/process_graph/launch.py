@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_shared_storage
 from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name, study_of
+from orchestrator.process_graph.placements import give_back_placements
 from orchestrator.process_graph.runner import Runner
 from orchestrator.process_graph.study_actor import StudyActor
 from orchestrator.tuning.code import Code, trial_defaults
@@ -22,6 +24,8 @@ from orchestrator.tuning.versions import versions
 FOREVER = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1} | ON_HEAD
 WATCHED_SECONDS = 5.0  # whoever watches asks four times a second
 LOOK_SECONDS = 1.0  # between two looks whether Ray itself still lives
+RELEASE_SECONDS = 20.0  # for a runner whose study has ended; its workers leave at their next word
+RELEASE_LOOK_SECONDS = 0.05
 ASK_SECONDS = 60.0  # an actor that restarts replays its journal first
 
 
@@ -68,9 +72,19 @@ class RunningStudy:
         self._ask(self.study.rolled_back.remote(version))
 
     def release(self) -> None:
-        """Ends the study's actors; the study itself stays on its storage. The endpoint stays."""
+        """Ends the study's actors and gives their room back; the study stays on its storage, and so does its endpoint.
+
+        A runner whose study has ended is let finish: killed while it asks for a slot's room, it would never get there.
+        """
+        deadline = time.monotonic() + RELEASE_SECONDS
+        with suppress(OrchestratorError, RayError):  # an actor that is gone has nothing to finish
+            while self.status()["phase"] == "ended" and self.runner_status()["phase"] in ("starting", "tuning"):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(RELEASE_LOOK_SECONDS)
         for actor in (self.runner, self.study):
             ray.kill(actor, no_restart=True)
+        give_back_placements(self.storage, self.specification.study)
 
 
 def launch(specification: StudySpecification, storage: AnyStorage, code: Code, *, address: str) -> RunningStudy:

@@ -20,6 +20,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
+from orchestrator.process_graph.placements import give_back_placements, placement_name
 from orchestrator.process_graph.promoter import Promoter
 from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
@@ -96,6 +97,7 @@ class Runner:
 
     def _run(self) -> None:
         ray.get(self._study.all_workers_lost.remote("a new runner began"))
+        give_back_placements(self._storage, self._specification.study)  # what an earlier life was asking for
         self._sweep()
         if self._specification.serve is not None:
             threading.Thread(target=self._bring_endpoint_up, name="endpoint", daemon=True).start()
@@ -154,6 +156,7 @@ class Runner:
                 gpu=resources.gpu,
                 errors=self._hook_errors,
                 watch=self._watch,
+                room_name=self._room_name,
             )
             return
         from orchestrator.tuning.pooled import WorkerWatch, run_pooled
@@ -167,7 +170,11 @@ class Runner:
             watch=self._watch,
             cpu=resources.cpu,
             gpu=resources.gpu,
+            room_name=self._room_name,
         )
+
+    def _room_name(self) -> str:
+        return placement_name(self._storage, self._specification.study)
 
     def _worker_lost(self, worker: str, cause: str) -> None:
         ray.get(self._study.worker_lost.remote(worker, cause, True))

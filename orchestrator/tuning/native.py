@@ -365,8 +365,12 @@ def run_native(
     gpu: float,
     errors: list[str],
     watch: SlotWatch,
+    room_name: Callable[[], str] = str,
 ) -> None:
-    """Runs the study's trials, each in a slot of its own, until it ends; blocks. `errors` receives hooks' faults."""
+    """Runs the study's trials, each in a slot of its own, until it ends; blocks.
+
+    `errors` receives hooks' faults; `room_name` gives each slot's placement group a name.
+    """
     watch.begin(life)
     desk = SlotDesk(life, actor_port(study), slots)
     desk.errors = errors
@@ -377,4 +381,5 @@ def run_native(
         scheduler=StudyScheduler(desk),
         callbacks=[watch],
         resources=resources_of(cpu, gpu),
+        room_name=room_name,
     )

@@ -141,6 +141,7 @@ def run_pooled(
     watch: WorkerWatch,
     cpu: float,
     gpu: float,
+    room_name: Callable[[], str] = str,
 ) -> None:
     """Runs the study's workers until it wants none any more; blocks.
 
@@ -152,10 +153,11 @@ def run_pooled(
         watch: hears of losses; the caller uses it to end workers.
         cpu: CPUs of a worker.
         gpu: GPUs of a worker.
+        room_name: gives each worker's placement group a name.
     """
 
     def configuration(trial_id: str) -> dict[str, Any]:
         return {"worker": f"{life}-{trial_id}", "study": study, "workshop": workshop}
 
     searcher = WorkerSearcher(wanted, configuration)
-    fit(PooledWorker, searcher=searcher, callbacks=[watch], resources=resources_of(cpu, gpu))
+    fit(PooledWorker, searcher=searcher, callbacks=[watch], resources=resources_of(cpu, gpu), room_name=room_name)

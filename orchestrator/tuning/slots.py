@@ -53,14 +53,21 @@ def fit(
     scheduler: Any = None,
     callbacks: list[Any],
     resources: Mapping[str, float],
+    room_name: Callable[[], str] = str,
 ) -> None:
-    """Runs one life of a Tune experiment to its end; blocks. Its files are scratch and removed afterwards."""
+    """Runs one life of a Tune experiment to its end; blocks. Its files are scratch and removed afterwards.
+
+    Each slot's room, a placement group, gets a name of `room_name`; none where that is empty.
+    """
     from ray import tune
+
+    def room(configuration: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([dict(resources)], name=room_name())
 
     own = scratch("tune")  # what a killed runner left goes with the next one's
     try:
         tune.Tuner(
-            tune.with_resources(trainable, dict(resources)),
+            tune.with_resources(trainable, room),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=False, metric="value", mode="max"
             ),
@@ -78,8 +85,8 @@ def fit(
 
 
 def resources_of(cpu: float, gpu: float) -> dict[str, float]:
-    """Returns what one slot holds, in Tune's words."""
-    return {"cpu": cpu} | ({"gpu": gpu} if gpu else {})
+    """Returns what one slot holds, in Ray's words."""
+    return {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
 
 
 Wanted = Callable[[], int]

@@ -7,9 +7,11 @@ from typing import Any
 
 import psutil
 import pytest
+from ray.util import placement_group, placement_group_table
 from studies import SLOWLY, begin, check_laws, events, run_to_end, specification, wait_for
 
 from orchestrator.process_graph.launch import RunningStudy
+from orchestrator.process_graph.placements import placement_name
 
 pytestmark = pytest.mark.ray
 
@@ -64,6 +66,22 @@ def test_a_study_survives_the_kill_of(ray_session: str, tmp_path: Path, victim: 
         assert kinds.count("opened") == 2, "a new epoch began"
     if victim == "runner":
         assert kinds.count("failed") == 0, "nobody is blamed for the runner's death"
+
+
+def test_room_that_a_killed_runner_was_asking_for_is_given_back(ray_session: str, tmp_path: Path) -> None:
+    given = specification(tmp_path, "room", execution="pooled", budget={"trials": 3})
+    late = placement_group([{"CPU": 1.0}], name=placement_name(given.storage, given.study))
+    assert late.wait(60)
+    running = begin(given, ray_session)
+    wait_for(lambda: running.runner_status()["phase"] == "tuning", "the next runner")
+    assert placement_group_table(late)["state"] == "REMOVED"
+    run_to_end(running)
+    late = placement_group([{"CPU": 1.0}], name=placement_name(given.storage, given.study))
+    assert late.wait(60)
+    running.release()
+    held = [entry["state"] for entry in placement_group_table().values() if entry["name"].startswith("runner:room:")]
+    wait_for(lambda: placement_group_table(late)["state"] == "REMOVED", "the room of a released study")
+    assert len(held) >= 2 + 2, "the workers' rooms bear the study's name, too"
 
 
 def test_workers_that_die_again_and_again_give_the_trial_up(ray_session: str, tmp_path: Path) -> None:
