@@ -4,15 +4,16 @@ A failing course prints its seed: `CHAOS_SEED=… pytest tests/system/test_chaos
 says how many.
 """
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ import psutil
 import pytest
 import yaml
 
+from deploy import Client
+from deploy.tokens import read_token
 from orchestrator.cli.options import STORAGE_VARIABLE
 from orchestrator.cli.verifying import examine
+from orchestrator.domain.errors import EndpointError
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import read_study, status
+from trainables.data import load
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
@@ -47,6 +52,45 @@ VICTIMS = {
     "raylet": "raylet/raylet",
     "whole session": "session_keeper",
 }
+# without these no request can be answered; the death of any other must cost none
+SERVING = {"replica", "proxy", "raylet", "whole session"}
+PORT = 18531
+
+
+class Asker:
+    """Asks the endpoint all the time, from outside, and remembers when it answered and when not."""
+
+    def __init__(self, storage: Path) -> None:
+        self._token_file = storage / "endpoints" / "digits" / "token"
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._ask_on, name="asker", daemon=True)
+        self.answered = 0
+        self.errors: list[str] = []
+        self.answered_at = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _ask_on(self) -> None:
+        rows = load("sklearn:digits").x[:50].tolist()
+        while not self._token_file.exists():
+            if self._stopping.wait(0.1):
+                return
+        with Client(f"http://127.0.0.1:{PORT}", read_token(self._token_file), timeout_seconds=30.0) as client:
+            for row in cycle(rows):
+                try:
+                    client.predict([row])
+                    self.answered += 1
+                    self.answered_at = time.monotonic()
+                except EndpointError as error:
+                    if self.answered:  # before the first champion there is nothing to ask
+                        self.errors.append(str(error))
+                if self._stopping.wait(0.05):
+                    return
 
 
 class Course:
@@ -57,7 +101,7 @@ class Course:
         self.study_file = storage.parent / "study.yaml"
         given = yaml.safe_load((ROOT / "examples" / "digits" / "study.yaml").read_text())
         given["budget"] = {"trials": TRIALS}
-        given["serve"]["port"] = 18531
+        given["serve"]["port"] = PORT
         self.study_file.write_text(yaml.safe_dump(given))
         self.driver: subprocess.Popen[bytes] | None = None
         self.commands = 0
@@ -71,7 +115,7 @@ class Course:
         """Gives the same command again where it has ended."""
         if self.driver is None or self.driver.poll() is not None:
             self.commands += 1
-            self.driver = self.command("run", str(self.study_file), "--traffic")
+            self.driver = self.command("run", str(self.study_file))
 
     def progress(self) -> int:
         """How many reports the journal holds: what a kill must never make smaller."""
@@ -139,35 +183,63 @@ def left_running(storage: Path) -> list[str]:
     return found
 
 
+def wait_for_an_answer(course: Course, asker: Asker, since: float) -> float:
+    """Returns after how many seconds the endpoint has answered a request that was sent after `since`."""
+    while asker.answered_at < since + 0.1:
+        course.keep_driving()
+        assert time.monotonic() < since + PATIENCE_SECONDS, f"no answer any more; {asker.errors[-1:]}; {course.log()}"
+        time.sleep(0.05)
+    return asker.answered_at - since
+
+
 def test_a_study_survives_random_kills(course: Course) -> None:
     rng = random.Random(SEED)
     print(f"CHAOS_SEED={SEED}")
     killed: Counter[str] = Counter()
-    before = 0
+    lost: Counter[str] = Counter()
+    asker = Asker(course.storage)
+    asker.start()
+    reports = 0
+    course.wait_for_progress(more=1)
+    wait_for_an_answer(course, asker, time.monotonic())
     while killed.total() < KILLS:
         course.wait_for_progress(more=rng.randint(5, 60))
         now = course.progress()
-        assert now >= before, f"reports were lost: {before} before, {now} now"
-        before = now
+        assert now >= reports, f"reports were lost: {reports} before, {now} now"
+        reports = now
         victim = rng.choice(list(VICTIMS))
+        wait_for_an_answer(course, asker, time.monotonic())
+        failed_before = len(asker.errors)
         process = course.find(victim)
         if process is None:
             continue
         process.send_signal(signal.SIGKILL)
         killed[victim] += 1
-        print(f"kill {killed.total()}: {victim} ({process.pid}) at {now} reports", flush=True)
+        course.wait_for_progress(more=1)
+        seconds = wait_for_an_answer(course, asker, time.monotonic())
+        failed = len(asker.errors) - failed_before
+        lost[victim] += failed
+        print(
+            f"kill {killed.total()}: {victim} ({process.pid}) at {now} reports: {failed} requests failed, "
+            f"answering again {seconds:.1f} s after the next report",
+            flush=True,
+        )
+        assert victim in SERVING or not failed, (
+            f"{victim} is not in the way of a request: {asker.errors[failed_before:]}"
+        )
     course.wait_for_progress(more=30)
     stopping = course.command("stop", "digits")
     assert stopping.wait(PATIENCE_SECONDS) == 0, course.log()
     assert course.driver is not None
     course.driver.wait(PATIENCE_SECONDS)
+    wait_for_an_answer(course, asker, time.monotonic())  # the endpoint outlives its study
+    asker.stop()
 
-    print(dict(killed), f"{course.commands} commands", flush=True)
+    print(dict(killed), f"{course.commands} commands", f"{asker.answered} answers, lost: {dict(lost)}", flush=True)
+    assert not [error for error in asker.errors if "refused with status 4" in error], "a right request is never refused"
     found, checked = examine(course.storage, "digits")
     assert found == [], found
     print(checked, flush=True)
     assert course.status()["promotions"] >= 1
-    summary = json.loads((course.storage / "digits" / "summary.json").read_text())
-    print({key: summary[key] for key in ("requests", "failed_requests", "promotions", "trials")}, flush=True)
     course.command("down").wait(PATIENCE_SECONDS)
     assert left_running(course.storage) == []
