@@ -3,8 +3,8 @@
     GET  /v2/health/live                       the process answers (the only path without a token)
     GET  /v2/health/ready                      a model answers
     GET  /v2, /v2/models/{m}[/versions/{v}][/ready]
-    POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2
-    POST /predict                              plain JSON records
+    POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2, tensors as JSON or bytes
+    POST /predict                              rows as JSON, CSV or an Arrow IPC stream; the answer as Accept says
 
 Every answer says which version and trial gave it, in its body and in its headers. A client's fault is a 4xx with
 `{"error": reason}`, never a 5xx. No framework: routing and checks of one row take about 0.05 ms.
@@ -13,22 +13,20 @@ Every answer says which version and trial gave it, in its body and in its header
 import asyncio
 import hmac
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_json
-from deploy.bundle import Kind, Prediction, Table
-from deploy.protocol import finite_list, inference_answer, model_metadata, parse_inference, server_metadata
+from deploy.answers import prediction_answer
+from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
+from deploy.media import answer_media, body_media
+from deploy.predict_rows import read_rows
+from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
 from deploy.routes import PREDICT, Route, find_route
-from deploy.rows import parse_json, parse_rows
 from deploy.served import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
 
-INLINE_ROWS = 256  # above it a prediction may take milliseconds: it leaves the event loop to other requests
+INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
 RETRY_AFTER_SECONDS = b"1"
 
 
@@ -81,7 +79,7 @@ class EndpointApp:
         self.counts.add(answer.status)
         if served is not None and answer.status != 401:
             answer = replace(answer, headers=answer.headers + served.headers)
-        return await send_json(send, answer)
+        return await send_answer(send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
         try:
@@ -110,22 +108,28 @@ class EndpointApp:
             return Answer({"name": self._settings.model, "ready": True})
         if route.action == "metadata":
             return Answer(model_metadata(self._settings.model, model))
-        body = parse_json(await read_body(scope, receive, self._settings.max_body_bytes))
-        return await (self._predict(body, model) if route.action == PREDICT else self._infer(body, model))
+        work = self._predict if route.action == PREDICT else self._infer
+        return await work(scope, receive, model)
 
-    async def _predict(self, body: Any, served: Served) -> Answer:
-        prediction = await predict(served, parse_rows(body, served.bundle.schema, self._settings.max_rows))
-        lineage = served.bundle.lineage
-        said = {"version": str(served.version), "study": lineage.study, "trial": lineage.trial}
-        scores = finite_list(prediction.scores)
-        if served.bundle.schema.kind is Kind.REGRESSION:
-            return Answer({"predictions": scores, **said})
-        return Answer({"predictions": list(prediction.labels), "probabilities": scores, **said})
+    async def _predict(self, scope: Scope, receive: Receive, served: Served) -> Answer:
+        media, wanted = body_media(scope), answer_media(scope)
+        body = await read_body(scope, receive, self._settings.max_body_bytes)
 
-    async def _infer(self, body: Any, served: Served) -> Answer:
-        rows, wanted, identity = parse_inference(body, served.bundle.schema, self._settings.max_rows)
-        prediction = await predict(served, rows)
-        return Answer(inference_answer(self._settings.model, served, prediction, wanted, identity))
+        def answer() -> Answer:
+            rows = read_rows(media, body, served.bundle.schema, self._settings.max_rows)
+            return prediction_answer(wanted, served, served.bundle.predict(rows))
+
+        return await _worked(answer, len(body))
+
+    async def _infer(self, scope: Scope, receive: Receive, served: Served) -> Answer:
+        body = await read_body(scope, receive, self._settings.max_body_bytes)
+        json_length = header(scope, BINARY_HEADER)
+
+        def answer() -> Answer:
+            asked = parse_inference(body, json_length, served.bundle.schema, self._settings.max_rows)
+            return inference_answer(self._settings.model, served, served.bundle.predict(asked.rows), asked)
+
+        return await _worked(answer, len(body))
 
     def _check_token(self, scope: Scope) -> None:
         given = header(scope, b"authorization") or b""
@@ -145,11 +149,9 @@ class EndpointApp:
             )
 
 
-async def predict(served: Served, rows: NDArray[np.float32] | Table) -> Prediction:
-    """Returns the answers for the rows, beside the event loop when there are many."""
-    if len(rows) <= INLINE_ROWS:
-        return served.bundle.predict(rows)
-    return await asyncio.to_thread(served.bundle.predict, rows)
+async def _worked(answer: Callable[[], Answer], size: int) -> Answer:
+    """Returns the answer to a body of so many bytes, beside the event loop when they are many."""
+    return answer() if size <= INLINE_BYTES else await asyncio.to_thread(answer)
 
 
 def _loaded(served: Served | None) -> Served:

@@ -1,4 +1,4 @@
-"""The few things of ASGI that the endpoint needs: read a body, send JSON, refuse with a reason.
+"""The few things of ASGI that the endpoint needs: read a body, send an answer, refuse with a reason.
 
 Follows the ASGI 3.0 specification (HTTP and Lifespan protocols).
 """
@@ -18,11 +18,16 @@ Header = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back: a status, plain data for the body, and headers beside the usual ones."""
+    """What is sent back: a status, and headers beside the usual ones.
 
-    content: Any
+    The body is `content` as JSON, or where there is one `body` as it is, of type `media`.
+    """
+
+    content: Any = None
     status: int = 200
     headers: tuple[Header, ...] = ()
+    body: bytes | None = None
+    media: str = "application/json"
 
 
 class Refusal(Exception):
@@ -48,8 +53,11 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """Returns the whole body.
 
     Raises:
-        Refusal: 413 when it is larger than `limit_bytes`, as soon as that is known; 400 when the client hung up.
+        Refusal: 413 when it is larger than `limit_bytes`, as soon as that is known; 415 when it is compressed, because
+            a few bytes could become gigabytes; 400 when the client hung up.
     """
+    if (header(scope, b"content-encoding") or b"identity").strip().lower() != b"identity":
+        raise Refusal(415, "Bodies are not taken compressed; send it without Content-Encoding.")
     said = header(scope, b"content-length")
     if said is not None and said.isdigit() and int(said) > limit_bytes:
         raise _too_large(limit_bytes)
@@ -68,10 +76,11 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
             return b"".join(chunks)
 
 
-async def send_json(send: Send, answer: Answer) -> None:
-    """Sends the answer as JSON with its length."""
-    body = orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *answer.headers]
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Sends the answer with its length."""
+    body = orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY) if answer.body is None else answer.body
+    length = str(len(body)).encode()
+    headers = [(b"content-type", answer.media.encode()), (b"content-length", length), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

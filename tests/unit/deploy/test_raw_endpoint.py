@@ -1,75 +1,15 @@
 """An endpoint of a model that takes raw rows: texts, nulls, and what it says when they do not fit."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from plans import COLUMNS, ENCODER, RECORD, Ask, asker, write
 
-from deploy.app import AppSettings, EndpointApp
-from deploy.bundle import (
-    Bundle,
-    CategoryStep,
-    Column,
-    ColumnKind,
-    Encoding,
-    Kind,
-    Lineage,
-    NumberStep,
-    Schema,
-    Table,
-    TableEncoder,
-    check_parity,
-    odd_records,
-    write_bundle,
-)
-from deploy.served import ModelSlot, Served
+from deploy.bundle import Bundle, Kind, Schema, Table, check_parity, odd_records
 from orchestrator.domain.errors import BundleError
-
-AGE = Column("age", ColumnKind.NUMBER, nullable=True)
-PLAN = Column("plan", ColumnKind.CATEGORY, levels=("basic", "pro"))
-PAID = Column("paid", ColumnKind.BOOL)
-COLUMNS = (AGE, PLAN, PAID)
-SCHEMA = Schema(("age", "plan", "paid"), Kind.REGRESSION, raw=COLUMNS)
-ENCODER = TableEncoder(
-    COLUMNS,
-    (
-        NumberStep("age", fill=10.0),
-        CategoryStep("plan", Encoding.ORDINAL, ("basic", "pro"), (0.5, 0.5, 0.0, 0.0)),
-        NumberStep("paid"),
-    ),
-)
-RECORD = {"age": 3, "plan": "pro", "paid": True}
-Ask = Callable[..., httpx.Response]
-
-
-def sum_model() -> bytes:
-    """A model whose answer is age + 100 · plan's place + 1000 · paid, so that each column is seen in it."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = numpy_helper.from_array(np.array([[1], [100], [1000]], dtype=np.float32), "weights")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["rows", "weights"], ["values"])],
-        "sum",
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 3])],
-        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["n", 1])],
-        [weights],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-
-
-def write(place: Path, **changed: Any) -> Path:
-    given = {
-        "onnx_model": sum_model(),
-        "schema": SCHEMA,
-        "lineage": Lineage("plans", 4, 5),
-        "sample_rows": Table.of_rows(COLUMNS, [RECORD, {"age": None, "plan": "basic", "paid": False}]),
-        "encoder": ENCODER,
-    }
-    return write_bundle(place, **{**given, **changed})
 
 
 @pytest.fixture
@@ -79,17 +19,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def ask(bundle: Bundle) -> Ask:
-    slot = ModelSlot()
-    slot.put(Served(bundle, version=1, generation=1))
-    app: Any = EndpointApp(AppSettings(model="plans", token="secret", max_rows=8), slot)
-
-    async def send(method: str, path: str, **given: Any) -> httpx.Response:
-        headers = {"authorization": "Bearer secret"}
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://endpoint", headers=headers) as client:
-            return await client.request(method, path, **given)
-
-    return lambda method, path, **given: asyncio.run(send(method, path, **given))
+    return asker(bundle, "plans")
 
 
 @pytest.mark.parametrize(
@@ -149,15 +79,19 @@ def test_inference_takes_one_tensor_a_column(ask: Ask) -> None:
     ("inputs", "status", "reason"),
     [
         (tensors(age=None), 422, "no tensor 'age'"),
-        (tensors(age={"datatype": "BYTES"}), 422, "'age' has datatype 'BYTES'; send FP32"),
+        (tensors(age={"datatype": "BYTES", "data": ["3", None]}), 422, "'age' has datatype 'BYTES'; send FP32"),
+        (tensors(age={"datatype": "BOOL", "data": [True, None]}), 422, "'age' has datatype 'BOOL'; send FP32"),
         (tensors(age={"name": "rows"}), 422, "no column 'rows'"),
         (tensors(age={"name": "plan"}), 422, "same name"),
         (tensors(age={"shape": [3], "data": [1, 2, 3]}), 422, "2 and 3 rows"),
         (tensors(age={"data": [1]}), 422, "has 1 cells"),
         (tensors(age={"shape": [9]}), 413, "may have 8"),
         (tensors(age={"shape": "2"}), 422, "has shape '2'"),
+        (tensors(age={"shape": [2, 2], "data": [1, 2, 3, 4]}), 422, "has shape [2, 2]; give [n]"),
+        (tensors(age={"shape": [], "data": [1]}), 422, "has shape []; give [n]"),
         (tensors(age={"data": 3}), 422, "needs 'data'"),
-        (tensors(paid={"data": [1, 0]}), 422, "column 'paid': a number was given"),
+        (tensors(paid={"data": [1, 0]}), 422, "'paid' of datatype BOOL has 1 where true or false is needed"),
+        (tensors(plan={"data": ["pro", None]}), 422, "column 'plan': nothing (null) was given"),
         ("x", 422, "a list of objects"),
     ],
 )

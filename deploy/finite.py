@@ -1,0 +1,19 @@
+"""Numbers in JSON, which has no word for one that is not finite."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def finite_list(values: NDArray[Any]) -> list[Any]:
+    """Returns nested lists, None where a value is not finite."""
+    listed: list[Any] = values.tolist()
+    return listed if np.isfinite(values).all() else _without_nan(listed)
+
+
+def _without_nan(values: list[Any]) -> list[Any]:
+    return [
+        _without_nan(value) if isinstance(value, list) else value if math.isfinite(value) else None for value in values
+    ]
