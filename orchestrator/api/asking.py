@@ -62,6 +62,8 @@ class Desk:
         """Returns a new trial."""
         answer = self._exchange((), room=len(self._open) + 1)
         if not answer.runs:
+            if self.keeper.study.state.suggester.is_exhausted():
+                raise InvalidSpecification("every configuration of the grid was asked for; tell what is open")
             raise InvalidSpecification("the study has ended; give it another name to begin a new one")
         order = answer.runs[0]
         trial = self._trial(order)

@@ -30,7 +30,7 @@ class Study:
         space: the parameters by name.
         minimize: the metric of which less is better; or
         maximize: the one of which more is better.
-        search: "auto", "tpe" or "random".
+        search: "auto", "tpe", "random", "sobol", "grid", or a mapping such as {"engine": "grid", "points": 5}.
         scheduler: "none", "asha", or a mapping such as {"kind": "asha", "max": 27}.
         storage: a directory, or an address such as `s3://BUCKET/PREFIX`.
         seed: of everything random.
@@ -56,7 +56,7 @@ class Study:
         *,
         minimize: str | None = None,
         maximize: str | None = None,
-        search: str = "auto",
+        search: str | Mapping[str, Any] = "auto",
         scheduler: str | Mapping[str, Any] | None = None,
         storage: str | Path = "./runs",
         seed: int = 0,

@@ -15,6 +15,7 @@ from orchestrator.study import Layout
 
 REASONS = {
     "finished": "all trials done",
+    "exhausted": "all of its grid was tried",
     "time": "its time is over",
     "stopped": "stopped by hand",
     "failing": "its first trials all failed alike",

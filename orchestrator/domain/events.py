@@ -178,7 +178,7 @@ class RolledBack(Event):
 class Ending(Event):
     """No trial is begun any more."""
 
-    reason: str  # "finished", "time", "stopped" or "failing"
+    reason: str  # "finished", "exhausted" (no configuration is left), "time", "stopped" or "failing"
 
 
 @dataclass(frozen=True, slots=True)

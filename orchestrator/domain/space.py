@@ -181,7 +181,11 @@ class Choice:
 
     def contains(self, value: Any) -> bool:
         """Returns whether `value` is one of the choices."""
-        return any(_same(value, choice) for choice in self.values)
+        return self.position(value) is not None
+
+    def position(self, value: Any) -> int | None:
+        """Returns where `value` stands among the choices, None where it does not; True is not 1."""
+        return next((place for place, choice in enumerate(self.values) if _same(value, choice)), None)
 
     def sample(self, rng: random.Random) -> Value:
         """Returns one of the choices, each as likely as another."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from orchestrator.domain.errors import InvalidSpecification, did_you_mean
+from orchestrator.domain.grid import check_grid
 from orchestrator.domain.space import Space
 from orchestrator.domain.trials import Objective
 
 EXECUTIONS = ("auto", "tune", "pooled", "inline")
-ENGINES = ("auto", "random", "tpe")
+ENGINES = ("auto", "random", "grid", "sobol", "tpe")
 SCHEDULERS = ("asha", "none")
 GOALS = ("minimize", "maximize")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -240,6 +241,7 @@ class StudySpecification:
     trainable: str = ""  # dotted path, module:name or file.py:name; empty where an object was given in Python
     data: DataSpecification | None = None
     engine: str = "auto"
+    points: int | None = None  # of the grid: how many values a continuous parameter takes
     scheduler: SchedulerSpecification = field(default_factory=SchedulerSpecification)
     budget: Budget = field(default_factory=Budget)
     execution: str = "auto"
@@ -270,6 +272,10 @@ class StudySpecification:
 
     def __post_init__(self) -> None:
         _name("study", self.study)
+        if self.points is not None and self.engine != "grid":
+            raise _fail("search.points", self.points, f"only the engine grid takes points, this one is {self.engine}")
+        if self.engine == "grid":
+            check_grid(self.space, self.points)
 
     def with_changes(self, **changes: Any) -> "StudySpecification":
         """Returns a copy with some fields replaced."""
@@ -290,7 +296,8 @@ class StudySpecification:
         study = _name("study", whole["study"])
         search = whole.get("search")
         search = {"engine": search} if isinstance(search, str) else search
-        engine = _section("search", search, ("engine",)).get("engine", "auto")
+        search = _section("search", search, ("engine", "points"))
+        points = search.get("points")
         timeout = whole.get("timeout")
         return cls(
             study=study,
@@ -298,7 +305,8 @@ class StudySpecification:
             objective=_objective(whole["objective"]),
             trainable=_text("trainable", whole.get("trainable", "")),
             data=DataSpecification.from_dict(whole.get("data")),
-            engine=_choice("search.engine", engine, ENGINES),
+            engine=_choice("search.engine", search.get("engine", "auto"), ENGINES),
+            points=None if points is None else _number("search.points", points, 1, whole=True),
             scheduler=SchedulerSpecification.from_dict(whole.get("scheduler")),
             budget=Budget.from_dict(whole.get("budget")),
             execution=_choice("execution", whole.get("execution", "auto"), EXECUTIONS),
@@ -330,6 +338,8 @@ class StudySpecification:
             "seed": self.seed,
             "storage": self.storage,
         }
+        if self.points is not None:
+            whole["search"]["points"] = self.points
         if self.data is not None:
             whole["data"] = _plain(self.data)
         if self.serve is not None:

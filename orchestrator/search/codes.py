@@ -31,7 +31,9 @@ class Code:
     def encode(self, value: Value) -> Number:
         """Returns the number that stands for a value of the parameter."""
         if isinstance(self.parameter, Choice):
-            return _position(self.parameter.values, value)
+            position = self.parameter.position(value)
+            assert position is not None
+            return position
         assert isinstance(value, float | int)
         if self.parameter.step is not None:
             return round((value - self.parameter.low) / self.parameter.step)
@@ -46,6 +48,17 @@ class Code:
         if parameter.step is not None:
             return min(parameter.high, parameter.low + int(number) * parameter.step)
         return float(number) if isinstance(parameter, Float) else int(number)
+
+    def decode_share(self, share: float) -> Value:
+        """Returns the value at a share in [0, 1) of the parameter's own scale.
+
+        Whole numbers and choices get equal parts: half a unit of margin on both sides gives the ends their own.
+        """
+        margin = 0.5 if self.kind != "float" else 0.0
+        low, high = self.low - margin, self.high + margin
+        if self.log:
+            return self.decode(math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
+        return self.decode(low + share * (high - low))
 
 
 def code_of(parameter: Parameter) -> Code:
@@ -69,11 +82,3 @@ def parameters_by_condition(space: Space) -> list[tuple[str, ...]]:
         condition = repr(sorted((parameter.when or {}).items()))  # text keeps True apart from 1
         groups.setdefault(condition, []).append(name)
     return [tuple(names) for names in groups.values()]
-
-
-def _position(values: object, value: Value) -> int:
-    assert isinstance(values, tuple)
-    for index, choice in enumerate(values):
-        if choice == value and isinstance(choice, bool) == isinstance(value, bool):
-            return index
-    raise ValueError(f"{value!r} is none of {values}")

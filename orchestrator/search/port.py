@@ -6,7 +6,7 @@ answers may depend on nothing but those calls, the space and the study's seed.
 
 from typing import Protocol
 
-from orchestrator.domain.space import Configuration, Value
+from orchestrator.domain.space import Configuration, Space, Value
 
 
 class Suggester(Protocol):
@@ -16,8 +16,12 @@ class Suggester(Protocol):
         """Returns a configuration of the space for a trial that is new to the suggester.
 
         The same calls before it, the same space and seed give the same configuration in every process. Its random
-        numbers come from (seed, trial, "suggest"). It changes nothing: asked twice, it answers the same.
+        numbers come from (seed, trial, "suggest"). It changes nothing: asked twice, it answers the same. It is not
+        asked once it is exhausted.
         """
+
+    def is_exhausted(self) -> bool:
+        """Returns whether there is no configuration left to suggest. Costs next to nothing."""
 
     def started(self, trial: int, configuration: Configuration) -> None:
         """The configuration is pending: somebody evaluates it from now on."""
@@ -31,3 +35,6 @@ class Suggester(Protocol):
 
     def ended(self, trial: int, *, failed: bool) -> None:
         """The trial is not pending any more: over, or paused for now. A paused trial may be observed again later."""
+
+    def widened(self, space: Space) -> None:
+        """From now on configurations come from a space that holds all of the one before; what was told stays known."""

@@ -15,6 +15,10 @@ class RandomSearch:
         """Returns the configuration that (seed, trial) stands for."""
         return self._space.sample(generator(self._seed, trial, "suggest"))
 
+    def is_exhausted(self) -> bool:
+        """Returns False."""
+        return False
+
     def started(self, trial: int, configuration: Configuration) -> None:
         """Changes nothing."""
 
@@ -23,3 +27,7 @@ class RandomSearch:
 
     def ended(self, trial: int, *, failed: bool) -> None:
         """Changes nothing."""
+
+    def widened(self, space: Space) -> None:
+        """Draws from the wider space."""
+        self._space = space

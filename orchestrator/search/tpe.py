@@ -43,7 +43,8 @@ HISTORY = 1000  # trials shown to the model: the best 25 and the latest; bounds 
 class _Seen:
     """What is known of one trial."""
 
-    numbers: dict[str, float | int]
+    configuration: Configuration
+    numbers: dict[str, float | int]  # the configuration's, in the codes of the space as it is now
     pending: bool = True
     failed: bool = False
     resource: int = 0  # the last one observed; 0: none
@@ -63,15 +64,18 @@ class TpeSearch:
     """The suggester; keeps the port's contract. One writer: the study that owns it."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
         self._seed = seed
         self._random = RandomSearch(space, seed)
-        self._codes = {name: code_of(parameter) for name, parameter in space.parameters.items()}
-        self._distributions = {name: _distribution(code) for name, code in self._codes.items() if not code.is_constant}
-        self._groups = parameters_by_condition(space)
+        self._open(space)
         self._seen: dict[int, _Seen] = {}
         self._frozen: dict[int, FrozenTrial] = {}  # the trials that the model is shown
         self._ranking: list[tuple[int, float, int]] = []  # of the observed ones, best first
+
+    def _open(self, space: Space) -> None:
+        self._space = space
+        self._codes = {name: code_of(parameter) for name, parameter in space.parameters.items()}
+        self._distributions = {name: _distribution(code) for name, code in self._codes.items() if not code.is_constant}
+        self._groups = parameters_by_condition(space)
 
     def suggest(self, trial: int) -> dict[str, Value]:
         """Returns the model's proposal, a random one for the first ten. O(trials), bounded: see HISTORY."""
@@ -95,11 +99,16 @@ class TpeSearch:
         self._space.validate(configuration)
         return configuration
 
+    def is_exhausted(self) -> bool:
+        """Returns False."""
+        return False
+
     def started(self, trial: int, configuration: Configuration) -> None:
         """The trial is shown to the model as pending; one that starts again keeps what it showed."""
-        numbers = {n: self._codes[n].encode(v) for n, v in configuration.items() if n in self._distributions}
         known = self._seen.get(trial)
-        self._update(trial, replace(known, pending=True, failed=False) if known else _Seen(numbers))
+        if known is None:
+            known = _Seen(configuration, self._numbers(configuration))
+        self._update(trial, replace(known, pending=True, failed=False))
 
     def observed(self, trial: int, resource: int, loss: float) -> None:
         """The trial's rank is the one of its last level."""
@@ -109,6 +118,16 @@ class TpeSearch:
         """An unobserved trial that did not fail is forgotten: nothing is known of it."""
         if trial in self._seen:
             self._update(trial, replace(self._seen[trial], pending=False, failed=failed))
+
+    def widened(self, space: Space) -> None:
+        """What was seen is written in the numbers of the wider space."""
+        self._random.widened(space)
+        self._open(space)
+        for trial, seen in self._seen.items():
+            self._update(trial, replace(seen, numbers=self._numbers(seen.configuration)))
+
+    def _numbers(self, configuration: Configuration) -> dict[str, float | int]:
+        return {n: self._codes[n].encode(v) for n, v in configuration.items() if n in self._distributions}
 
     def _update(self, trial: int, seen: _Seen) -> None:
         before = self._seen.get(trial)

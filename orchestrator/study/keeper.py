@@ -19,7 +19,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_record, to_record
 from orchestrator.domain.exchange import Answer, Message
-from orchestrator.domain.space import Configuration
+from orchestrator.domain.space import Configuration, Space
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Journal, MemoryJournal, open_journal, read_journal
 from orchestrator.schedulers import make_scheduler
@@ -254,7 +254,7 @@ class StudyKeeper:
 
 def new_study(specification: StudySpecification) -> Study:
     """Returns a study with its own search engine and scheduler, in which nothing has happened."""
-    suggester = make_suggester(specification.engine, specification.space, specification.seed)
+    suggester = make_suggester(specification.engine, specification.space, specification.seed, specification.points)
     return Study(specification, suggester, make_scheduler(specification.scheduler))
 
 
@@ -281,6 +281,9 @@ class _Unasked:
     def suggest(self, trial: int) -> dict[str, Any]:
         raise AssertionError("a reader asks for no suggestion")
 
+    def is_exhausted(self) -> bool:
+        raise AssertionError("a reader asks for no suggestion")
+
     def started(self, trial: int, configuration: Configuration) -> None:
         pass
 
@@ -288,6 +291,9 @@ class _Unasked:
         pass
 
     def ended(self, trial: int, *, failed: bool) -> None:
+        pass
+
+    def widened(self, space: Space) -> None:
         pass
 
 

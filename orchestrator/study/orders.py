@@ -76,9 +76,17 @@ class Orders:
             state.requeued
             or state.counts[TrialState.RUNNING]
             or state.counts[TrialState.WAITING]
-            or len(state.trials) < trial_budget(budget)
+            or self._may_begin_another(budget)
             or state.scheduler.promotable()
         )
+
+    def why_no_work(self, budget: Budget) -> str:
+        """Returns the reason for which a study without work ends."""
+        return "exhausted" if len(self._state.trials) < trial_budget(budget) else "finished"
+
+    def _may_begin_another(self, budget: Budget) -> bool:
+        state = self._state
+        return len(state.trials) < trial_budget(budget) and not state.suggester.is_exhausted()
 
     def _next_trial(self, now: float) -> Trial | None:
         state = self._state
@@ -91,7 +99,7 @@ class Orders:
             return state.trials[promotable[0]]
         if state.waiting:
             return state.trials[state.waiting[0]]
-        if len(state.trials) < trial_budget(state.specification.budget):
+        if self._may_begin_another(state.specification.budget):
             return self._suggest(now)
         return None
 

@@ -157,7 +157,7 @@ class Study:
         kept = sum(verdict.decision is Decision.CONTINUE for verdict in verdicts.values())
         room = message.room - kept
         if self.state.phase is Phase.RUNNING and room > 0 and not self._orders.has_work(self.specification.budget):
-            self._ledger.begin_ending(now, "finished")
+            self._ledger.begin_ending(now, self._orders.why_no_work(self.specification.budget))
         runs, exports = self._give(message, room, now)
         self._end_if_done(now)
         idle = not runs and not exports and kept == 0 and room > 0

@@ -38,7 +38,7 @@ LEAST: Mapping[str, Any] = {"study": "s", "space": {"x": {"min": 0, "max": 1}}, 
 SECTIONS = {
     "data": {f.name for f in fields(DataSpecification)},
     "objective": {"metric", "goal"},
-    "search": {"engine"},
+    "search": {"engine", "points"},
     "scheduler": {f.name for f in fields(SchedulerSpecification)},
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
@@ -57,6 +57,7 @@ GOOD: Mapping[str, Any] = {
         }
     },
     "sections in short": {"data": "sklearn:iris", "search": "random", "scheduler": "asha", "serve": True},
+    "a grid": {"search": {"engine": "grid", "points": 3}},
     "sections left empty": {"data": None, "search": None, "scheduler": None, "budget": None, "failures": None},
     "times": {"budget": {"time": "1.5h", "trials": 3}, "timeout": 90},
     "a whole endpoint": {
@@ -78,6 +79,7 @@ BAD: Mapping[str, Any] = {
     "no metric": {"objective": {"goal": "minimize"}},
     "a goal that is none": {"objective": {"metric": "loss", "goal": "smaller"}},
     "an engine that is none": {"search": {"engine": "magic"}},
+    "a grid of no points": {"search": {"engine": "grid", "points": 0}},
     "no trials": {"budget": {"trials": 0}},
     "no time": {"budget": {"time": "soon"}},
     "an execution that is none": {"execution": "remote"},

@@ -70,7 +70,7 @@ def test_without_a_scheduler_every_trial_runs_to_its_own_end():
         ({"budget": {"trails": 3}}, "budget: unknown key 'trails'. Did you mean 'trials'?"),
         (
             {"search": {"engine": "tpee"}},
-            "search.engine: given 'tpee'; it is one of auto, random, tpe. Did you mean 'tpe'?",
+            "search.engine: given 'tpee'; it is one of auto, random, grid, sobol, tpe. Did you mean 'tpe'?",
         ),
         (
             {"scheduler": {"kind": "ahsa"}},
