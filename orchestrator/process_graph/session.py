@@ -37,6 +37,8 @@ def connect(address: str) -> str:
         ClusterError: nobody answers there, or a Ray or Python of another version.
     """
     if not ray.is_initialized():
+        # stdout is for data: with `log_to_driver` off Ray still prints there what dies in the cluster
+        ray._private.worker._worker_logs_enabled = False
         _connect(address)
     return str(ray.get_runtime_context().gcs_address)
 

@@ -1,11 +1,7 @@
 """The servers that the system's tests run beside."""
 
-import importlib.util
 import os
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -19,17 +15,9 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "journal"))  # the journals' actors play here too
 
 from store_proxy import StoreProxy  # noqa: E402
+from store_server import moto_python, start_moto  # noqa: E402
 
-OWN = ROOT / ".venv" / "moto" / "bin" / "python"  # botocore and our pins do not agree on python-dateutil
-MISSING = f"moto is not installed: python3 -m venv .venv/moto && .venv/moto/bin/pip install 'moto[server]' (in {ROOT})"
-START_SECONDS = 60
-
-
-def moto_python() -> str | None:
-    """Returns a Python that has moto."""
-    if importlib.util.find_spec("moto") is not None:
-        return sys.executable
-    return str(OWN) if OWN.exists() else None
+MISSING = "moto is not installed; as for all of the system's tests: tests/system/prepare.sh"
 
 
 @pytest.fixture(scope="session")
@@ -38,28 +26,8 @@ def moto() -> Iterator[int]:
     python = moto_python()
     if python is None:
         pytest.skip(MISSING)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(port, server)
-            yield port
-        finally:
-            server.kill()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert server.poll() is None, "moto ended"
-            assert time.monotonic() < deadline, "moto does not answer"
-            time.sleep(0.1)
+    with start_moto(python) as port:
+        yield port
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import http.client
 import threading
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the test</Message></Error>"
@@ -10,11 +11,21 @@ ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the test</Me
 HOP_BY_HOP = {"connection", "content-length", "expect", "transfer-encoding"}
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: its verb, its path with its question, and the bytes of both bodies."""
+
+    verb: str
+    path: str
+    size_bytes: int
+
+
 class StoreProxy:
     """Forwards to a port. `refuse` and `hang` are numbers of requests to come that are treated so."""
 
     def __init__(self, target: int) -> None:
-        self.requests: list[str] = []
+        self.requests: list[str] = []  # as they come
+        self.calls: list[Call] = []  # as they are answered by the server
         self.refuse, self.status, self.code = 0, 503, "SlowDown"
         self.hang = 0
         self.delay_seconds = 0.0
@@ -44,7 +55,9 @@ class StoreProxy:
                 headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP_BY_HOP}
                 server.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
                 response = server.getresponse()
-                self.answer(response.status, response.getheaders(), response.read())
+                content = response.read()
+                proxy.calls.append(Call(self.command, self.path, len(body) + len(content)))
+                self.answer(response.status, response.getheaders(), content)
                 server.close()
 
             def body(self) -> bytes:

@@ -1,7 +1,8 @@
-"""A whole study on S3 (moto), from the command line: run, read, extended, verified; and its errors."""
+"""A whole study on S3 (moto), from the command line: run, read, extended, verified, killed; and its errors."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,14 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import yaml
 
 from orchestrator.cli.options import STORAGE_VARIABLE
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.journal import Storage
-from orchestrator.study import Layout
+from orchestrator.process_graph.session_file import SessionFile, session_path
+from orchestrator.study import Layout, read_study
 
 pytestmark = pytest.mark.system
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "orchestrator"
 WAIT_SECONDS = 180.0
 COMMAND_SECONDS = 300.0
@@ -141,3 +147,62 @@ def test_a_storage_that_goes_away_for_a_while_delays_a_study_and_nothing_more(
     assert driver.returncode == 0, said
     assert json.loads(wrote)["trials"] == 12
     assert command_line.json("verify", "bowl")["breaches"] == []
+
+
+class Kills:
+    """The processes of the one session on a storage, by their names."""
+
+    def __init__(self, storage: str) -> None:
+        self._storage = storage
+
+    def find(self, mark: str) -> psutil.Process | None:
+        session = SessionFile.read(session_path(self._storage))
+        keeper = session.keeper.find() if session else None
+        try:
+            for process in keeper.children(recursive=True) if keeper else []:
+                if mark in " ".join(process.cmdline()):
+                    return process
+        except psutil.NoSuchProcess:
+            return None
+        return None
+
+    def kill(self, mark: str) -> None:
+        victim = wait_for(lambda: self.find(mark), f"a process {mark}")
+        victim.send_signal(signal.SIGKILL)
+        wait_for(lambda: (after := self.find(mark)) and after.pid != victim.pid, f"another {mark}")
+
+
+def test_a_served_study_outlives_its_killed_study_actor_and_worker(
+    command_line: CommandLine, bucket: str, tmp_path: Path
+) -> None:
+    given = yaml.safe_load((ROOT / "examples" / "digits" / "study.yaml").read_text())
+    given["budget"] = {"trials": 400}  # more than are begun before the last kill; `stop` ends it
+    given["serve"]["port"] = 18532
+    (tmp_path / "digits.yaml").write_text(yaml.safe_dump(given))
+    driver = command_line.begin("run", "digits.yaml", "--traffic", "--quiet", "--json")
+    layout = Layout(command_line.storage, "digits")
+
+    def reports() -> int:
+        return sum(len(trial.reports) for trial in read_study(layout.storage, "digits").state.trials)
+
+    def is_promoted() -> bool:
+        assert driver.poll() is None, driver.communicate()
+        try:
+            return read_study(layout.storage, "digits").state.promotions > 0
+        except OrchestratorError:  # it has not begun
+            return False
+
+    wait_for(is_promoted, "a promotion")
+    for mark in ("ray::StudyActor", "ray::ResourceTrainable"):
+        before = reports()
+        Kills(command_line.storage).kill(mark)
+        assert reports() >= before, "reports were lost"
+        wait_for(lambda known=before: reports() > known + 20, f"progress after the end of {mark}")
+    assert command_line.run("stop", "digits").returncode == 0
+    wrote, said = driver.communicate(timeout=COMMAND_SECONDS)
+    assert driver.returncode == 0, said
+    summary = json.loads(wrote)
+    assert (summary["requests"] > 100, summary["failed_requests"]) == (True, 0), summary
+    assert summary["promotions"] >= 1
+    assert command_line.json("verify", "digits")["breaches"] == []
+    assert all(trial.crashes <= 1 for trial in read_study(layout.storage, "digits").state.trials)
