@@ -110,9 +110,9 @@ class Published:
         return manifest
 
 
-def upload(storage: Place, directory: Path, name: str) -> Published:
+def upload(storage: Place, directory: Path, name: str, *, is_new: bool = False) -> Published:
     """Publishes a directory as a folder; see `Storage.upload`."""
-    there = published(storage, name)
+    there = None if is_new else published(storage, name)
     if there is not None:
         return there
     try:

@@ -180,16 +180,16 @@ class Storage:
         self.delete(f"{name}/{Published.MANIFEST}")
         self._do("deleted", name, partial(self._files.delete_tree, _checked(name)))
 
-    def upload(self, directory: Path, name: str) -> Published:
+    def upload(self, directory: Path, name: str, *, is_new: bool = False) -> Published:
         """Publishes every file of a directory as the folder `name`: a manifest with their hashes comes last.
 
         What is published is never changed: a folder that is there already is left as it is, and what it holds is
-        returned.
+        returned. With `is_new` nobody looks for it, which saves a request: for names that nobody else can have used.
 
         Raises:
             StorageError: the directory cannot be read or the storage refused.
         """
-        return upload(self, directory, name)
+        return upload(self, directory, name, is_new=is_new)
 
     def published(self, name: str) -> Published | None:
         """Returns what was published as the folder `name`, or None where its manifest is not there."""

@@ -100,7 +100,7 @@ class UploadedCheckpoints:
     def _upload(self, made: Path, trial: int, step: int) -> CheckpointRef:
         name = f"{trial:05d}/{step:05d}-{uuid.uuid4().hex[:8]}"
         try:
-            published = self._storage.upload(made, name)
+            published = self._storage.upload(made, name, is_new=True)
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return CheckpointRef(step, self._storage.child(name).uri, published.sha256, published.size_bytes)

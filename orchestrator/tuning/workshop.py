@@ -122,7 +122,7 @@ class Workshop:
         beside = scratch("bundle")
         try:
             self._write_bundle(order, beside / name)
-            bundles.upload(beside / name, name)
+            bundles.upload(beside / name, name, is_new=True)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return bundles.child(name).uri

@@ -117,9 +117,9 @@ def test_two_workers_that_upload_one_step_never_write_into_one_another(object_st
 def test_training_goes_on_while_a_checkpoint_is_uploaded(uploaded, monkeypatch):
     upload = Storage.upload
 
-    def slow(storage, directory, name):
+    def slow(storage, directory, name, *, is_new):
         time.sleep(0.3)
-        return upload(storage, directory, name)
+        return upload(storage, directory, name, is_new=is_new)
 
     monkeypatch.setattr(Storage, "upload", slow)
     began = time.monotonic()
@@ -132,7 +132,7 @@ def test_training_goes_on_while_a_checkpoint_is_uploaded(uploaded, monkeypatch):
 
 
 def test_an_upload_that_fails_beside_the_training_is_no_checkpoint(uploaded, monkeypatch):
-    def refuse(storage, directory, name):
+    def refuse(storage, directory, name, *, is_new):
         raise StorageError("no answer")
 
     monkeypatch.setattr(Storage, "upload", refuse)
