@@ -21,7 +21,7 @@ SLOW := tests/ray tests/end_to_end
 help:
 	@echo "make run         tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
 	@echo "make test        all tests, the fast ones first (at most 15 minutes)"
-	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (15 minutes)"
+	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (20 minutes)"
 	@echo "make check       format, lint, types, layers, fast tests"
 	@echo "make bench       the benchmarks, each beside its peers"
 	@echo "make clean       take away what these made: .venv, runs, caches"

@@ -1,5 +1,7 @@
 """Serve itself: one instance a Ray cluster, with one HTTP port that all endpoints share.
 
+The port is on the head; where Serve listens on all addresses, on every host that has a replica too.
+
 The only place that looks behind Serve's public API: for the port that a running instance listens on, and to end one
 without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and `serve/_private/controller.py`.
 """
@@ -17,6 +19,7 @@ from deploy.ports import free_port
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # its name and namespace
+WILDCARDS = ("0.0.0.0", "::")
 SHUTDOWN_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
@@ -30,7 +33,9 @@ def ensure_serve(host: str, port: int) -> tuple[str, int]:
     chosen = free_port(host, port)
     # Without grpc_options no gRPC port is opened.
     serve.start(
-        proxy_location="HeadOnly",
+        # An address of the head's own is on no other host. All addresses are: then every host that has a replica
+        # answers, and goes on answering while the head is away.
+        proxy_location="EveryNode" if host in WILDCARDS else "HeadOnly",
         http_options=HTTPOptions(host=host, port=chosen),
         logging_config=QUIET,
     )

@@ -16,7 +16,7 @@ from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.replica import EndpointReplica
-from deploy.serve_instance import QUIET, ensure_serve, running_applications
+from deploy.serve_instance import QUIET, WILDCARDS, ensure_serve, running_applications
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 from orchestrator.journal import AnyStorage, Storage
@@ -26,7 +26,6 @@ QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of fil
 HEALTH_SECONDS = 5.0
 TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
 POLL_SECONDS = 0.05
-WILDCARDS = ("0.0.0.0", "::")
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 
 

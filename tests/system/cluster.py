@@ -25,6 +25,7 @@ HOST_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "O
 CPUS = 2  # of each host, whatever the machine has
 OBJECT_STORE_BYTES = 150_000_000
 UP_SECONDS = 240.0
+REDIS_PORT = 6379
 COMMAND_SECONDS = 120.0
 POLL_SECONDS = 0.2
 
@@ -37,12 +38,19 @@ class Cluster:
         file: that describes it; the program is installed on the hosts already, and a host is told how large it is.
         changes: what else is different on these hosts, laid over the file, one section deep; None takes a key away.
         environment: of the client, beside the token.
+        store: a host that is not of the cluster, and keeps Ray's state in a Redis.
     """
 
     def __init__(
-        self, hosts: Hosts, file: Path, changes: Mapping[str, Any], environment: Mapping[str, str] | None = None
+        self,
+        hosts: Hosts,
+        file: Path,
+        changes: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        store: Host | None = None,
     ) -> None:
         self.hosts = hosts
+        self._store = store
         self.storage = hosts.shared / "runs"
         self._environment = environment or {}
         self.token = secrets.token_hex(16)
@@ -53,11 +61,13 @@ class Cluster:
         self._file.write_text(yaml.safe_dump(_described(yaml.safe_load(file.read_text()), hosts, changes)))
 
     @classmethod
-    def on_premise(cls, hosts: Hosts) -> "Cluster":
-        """Returns the cluster of all these hosts."""
-        head, *workers = [host.ip for host in hosts.all]
-        changes = {"provider": {"head_ip": head, "worker_ips": workers}}
-        return cls(hosts, ON_PREMISE, changes, {"RAY_UP_enable_autoscaler_v2": "0"})
+    def on_premise(cls, hosts: Hosts, store: Host | None = None) -> "Cluster":
+        """Returns the cluster of all these hosts, but for the one that keeps Ray's state."""
+        head, *workers = [host.ip for host in hosts.all if host != store]
+        changes: dict[str, Any] = {"provider": {"head_ip": head, "worker_ips": workers}}
+        if store is not None:
+            changes["file_mounts"] = {"~/.ray/gcs_store.env": str(_start_redis(hosts, store))}
+        return cls(hosts, ON_PREMISE, changes, {"RAY_UP_enable_autoscaler_v2": "0"}, store)
 
     @property
     def head(self) -> Host:
@@ -65,7 +75,7 @@ class Cluster:
 
     @property
     def workers(self) -> tuple[Host, ...]:
-        return self.hosts.all[1:]
+        return tuple(host for host in self.hosts.all[1:] if host != self._store)
 
     @property
     def jobs(self) -> str:
@@ -124,7 +134,7 @@ class Cluster:
         assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
     def _is_whole(self) -> bool:
-        return f"/{CPUS * len(self.hosts.all)}.0 CPU" in self.hosts.ssh(self.head, "ray status", check=False).stdout
+        return f"/{CPUS * (1 + len(self.workers))}.0 CPU" in self.hosts.ssh(self.head, "ray status", check=False).stdout
 
     def commands(self, verb: str) -> list[psutil.Process]:
         """Returns the processes on the head that run `orchestrator VERB`."""
@@ -148,6 +158,22 @@ def _described(file: dict[str, Any], hosts: Hosts, changes: Mapping[str, Any]) -
     for key, change in changes.items():
         file[key] = {**file[key], **change} if isinstance(change, Mapping) else change
     return {key: value for key, value in file.items() if value is not None}
+
+
+def _start_redis(hosts: Hosts, store: Host) -> Path:
+    """Starts a Redis on the host; returns the file that tells the other ones of it (docs/clusters.md)."""
+    password = secrets.token_hex(16)
+    settings = {"bind": store.ip, "port": REDIS_PORT, "requirepass": password, "appendonly": "yes", "dir": "/tmp"}
+    (store.directory / "home/redis.conf").write_text("".join(f"{k} {v}\n" for k, v in settings.items()))
+    hosts.ssh(store, "redis-server ~/redis.conf --daemonize yes")
+    told = hosts.client_home / "gcs_store.env"
+    told.write_text(
+        f"export RAY_REDIS_ADDRESS={store.ip}:{REDIS_PORT}\n"
+        "export RAY_external_storage_namespace=test\n"
+        "export RAY_gcs_rpc_server_reconnect_timeout_s=900\n"
+        f"REDIS_PASSWORD={password}\n"
+    )
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,11 @@ MaxSessions 100
 """
 
 
-def missing() -> list[str]:
-    """Returns what this machine lacks to have such hosts."""
-    lacking = [tool for tool in TOOLS if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+def missing(*more: str) -> list[str]:
+    """Returns what this machine lacks to have such hosts, and these programs on them."""
+    lacking = [
+        tool for tool in (*TOOLS, *more) if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+    ]
     return ([] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["root"]) + lacking
 
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 export PATH="$PATH:/usr/sbin:/sbin"
-declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2)
+declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2 [redis-server]=redis-server)
 lacking=()
 for program in "${!packages[@]}"; do
     command -v "$program" >/dev/null || lacking+=("${packages[$program]}")
@@ -15,7 +15,7 @@ if [[ ${#lacking[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null;
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" \
         >/dev/null && lacking=()
 fi
-hosts="tests/system/test_cluster.py and test_aws.py are left out"
+hosts="tests/system/test_cluster.py, test_head_loss.py and test_aws.py are left out"
 [[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; $hosts"
 [[ $(id -u) == 0 ]] || echo "not root: $hosts, hosts out of namespaces need it"
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,8 +74,49 @@ def test_only_gpu_workers_are_taken_from_the_spot_market(cluster: dict[str, Any]
 
 def test_each_start_is_guarded_by_the_token(each: dict[str, Any]) -> None:
     assert len(starts(each)) == 2
-    assert all(re.match(r"RAY_AUTH_MODE=token (RAY_\w+=\d+ )*ray start ", command) for command in starts(each))
+    started = [command.rpartition("; ")[2] for command in starts(each)]
+    assert all(re.match(r"RAY_AUTH_MODE=token (RAY_\w+=\d+ )*ray start ", command) for command in started)
     assert each["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_both_forms_give_up_a_silent_host_alike(cluster: dict[str, Any], on_premise: dict[str, Any]) -> None:
+    checks = [re.findall(r"RAY_health_check_\w+=\d+", starts(each)[0]) for each in (cluster, on_premise)]
+    assert len(checks[0]) == 3
+    assert checks[0] == checks[1]
+
+
+def run_start(command: str, home: Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the words and Ray's variables that a start command gives to `ray`, run by a shell with this home."""
+    (home / "bin").mkdir(exist_ok=True)
+    ray = home / "bin/ray"
+    ray.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv | grep -i "^RAY_\\|REDIS" | sed "s/^/env /"\n')
+    ray.chmod(0o755)
+    environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin", "RAY_HEAD_IP": "192.0.2.1"}
+    said = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True).stdout
+    words = [line for line in said.splitlines() if not line.startswith("env ")]
+    variables = dict(line[4:].split("=", 1) for line in said.splitlines() if line.startswith("env "))
+    return words, variables
+
+
+def test_ray_starts_without_a_store_of_its_state(each: dict[str, Any], tmp_path: Path) -> None:
+    for command in starts(each):
+        words, variables = run_start(command, tmp_path)
+        assert not any("redis" in word for word in words)
+        assert not any("REDIS" in name or "external" in name for name in variables)
+
+
+def test_ray_keeps_its_state_in_the_store_that_a_file_on_the_host_names(each: dict[str, Any], tmp_path: Path) -> None:
+    example = re.search(r"```sh\n(# ~/\.ray/gcs_store\.env.*?)```", (ROOT / "docs/clusters.md").read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/gcs_store.env").write_text(example[1])
+    head, worker = (run_start(command, tmp_path) for command in starts(each))
+    assert head[1]["RAY_REDIS_ADDRESS"] == "192.0.2.9:6379"
+    assert any(word.startswith("--redis-password=") and len(word) > 20 for word in head[0])
+    assert not any("redis" in word for word in worker[0])
+    for _, variables in (head, worker):
+        assert int(variables["RAY_gcs_rpc_server_reconnect_timeout_s"]) > 60, "Ray's own: raylets end themselves then"
+        assert "REDIS_PASSWORD" not in variables, "what trials find in their environment"
 
 
 def test_whatever_is_executed_in_the_containers_shows_the_token(cluster: dict[str, Any]) -> None:
