@@ -11,23 +11,23 @@ Every answer says which version and trial gave it, in its body and in its header
 """
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.answers import prediction_answer
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
+from deploy.asked_model import check_model, loaded
+from deploy.bearer import check_bearer
 from deploy.media import answer_media, body_media
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
-from deploy.routes import PREDICT, Route, find_route
+from deploy.routes import PREDICT, find_route
 from deploy.served import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
-RETRY_AFTER_SECONDS = b"1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class EndpointApp:
     async def _route(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path != "/v2/health/live":
-            self._check_token(scope)
+            check_bearer(header(scope, b"authorization"), self._token)
         route = find_route(scope["method"], path)
         if route.action == "live":
             return Answer({"live": True})
@@ -101,9 +101,8 @@ class EndpointApp:
             return Answer({"ready": served is not None}, 200 if served else 503)
         if route.action == "server":
             return Answer(server_metadata(self._settings.program_version))
-        self._check_model(route)
-        model = _loaded(served)
-        _check_version(route, model)
+        check_model(route.model, self._settings.model)
+        model = loaded(served, route.version)
         if route.action == "ready":
             return Answer({"name": self._settings.model, "ready": True})
         if route.action == "metadata":
@@ -131,39 +130,7 @@ class EndpointApp:
 
         return await _worked(answer, len(body))
 
-    def _check_token(self, scope: Scope) -> None:
-        given = header(scope, b"authorization") or b""
-        scheme, _, token = given.partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-            what = "a wrong token" if given else "no token"
-            raise Refusal(
-                401,
-                f"The request has {what}. Send 'Authorization: Bearer TOKEN' with the endpoint's token.",
-                [(b"www-authenticate", b'Bearer realm="orchestrator"')],
-            )
-
-    def _check_model(self, route: Route) -> None:
-        if route.model not in (None, self._settings.model):
-            raise Refusal(
-                404, f"There is no model '{route.model}' here; this endpoint serves '{self._settings.model}'."
-            )
-
 
 async def _worked(answer: Callable[[], Answer], size: int) -> Answer:
     """Returns the answer to a body of so many bytes, beside the event loop when they are many."""
     return answer() if size <= INLINE_BYTES else await asyncio.to_thread(answer)
-
-
-def _loaded(served: Served | None) -> Served:
-    if served is None:
-        raise Refusal(
-            503,
-            "No model has been promoted yet. Try again when the first trial has passed its gate.",
-            [(b"retry-after", RETRY_AFTER_SECONDS)],
-        )
-    return served
-
-
-def _check_version(route: Route, served: Served) -> None:
-    if route.version not in (None, str(served.version)):
-        raise Refusal(404, f"Version '{route.version}' does not answer here; version {served.version} does.")

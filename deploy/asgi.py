@@ -60,7 +60,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         raise Refusal(415, "Bodies are not taken compressed; send it without Content-Encoding.")
     said = header(scope, b"content-length")
     if said is not None and said.isdigit() and int(said) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -70,7 +70,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
@@ -94,5 +94,6 @@ async def live_through(receive: Receive, send: Send) -> None:
             return
 
 
-def _too_large(limit_bytes: int) -> Refusal:
+def too_large(limit_bytes: int) -> Refusal:
+    """Returns the refusal of a body with too many bytes."""
     return Refusal(413, f"The body is larger than {limit_bytes} bytes. Send fewer rows in a request.")

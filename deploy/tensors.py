@@ -94,7 +94,7 @@ def cells_of_json(name: str, datatype: str, data: Any, *, nulls: bool) -> Sequen
         wrong = next(cell for cell in cells if type(cell) not in allowed)
         raise Refusal(422, f"The tensor '{name}' of datatype {datatype} has {_shown(wrong)} where {needed} is needed.")
     if "INT" in datatype:
-        _check_range(name, datatype, cells)
+        check_range(name, datatype, cells)
     return cells
 
 
@@ -136,6 +136,14 @@ def text_of(name: str, content: bytes) -> str:
         raise Refusal(422, f"The tensor '{name}' has a text that is not UTF-8 ({error}).") from error
 
 
+def check_range(name: str, datatype: str, cells: Sequence[Any]) -> None:
+    """Refuses (422) whole numbers that the datatype cannot hold; None is no number."""
+    limits = np.iinfo(DTYPES[datatype])
+    outside = next((cell for cell in cells if cell is not None and not limits.min <= cell <= limits.max), None)
+    if outside is not None:
+        raise Refusal(422, f"The tensor '{name}' has {outside}, which is no {datatype}.")
+
+
 _JSON: Mapping[str, tuple[frozenset[type], str]] = {
     TRUTH: (frozenset({bool}), "true or false"),
     TEXT: (frozenset({str}), "a text"),
@@ -152,13 +160,6 @@ def _flat(name: str, data: list[Any], depth: int) -> Iterator[Any]:
             yield from _flat(name, cell, depth - 1)
         else:
             yield cell
-
-
-def _check_range(name: str, datatype: str, cells: Sequence[Any]) -> None:
-    limits = np.iinfo(DTYPES[datatype])
-    outside = next((cell for cell in cells if cell is not None and not limits.min <= cell <= limits.max), None)
-    if outside is not None:
-        raise Refusal(422, f"The tensor '{name}' has {outside}, which is no {datatype}.")
 
 
 def _texts(name: str, content: bytes) -> Iterator[str]:

@@ -1,0 +1,193 @@
+"""The endpoint's gRPC interface: the Open Inference Protocol's service, behind Serve's gRPC proxy.
+
+Serve routes a call to the method of the deployment's class that is named like it. A client's fault is answered with
+INVALID_ARGUMENT, NOT_FOUND or UNAUTHENTICATED and the reason; the token comes in the metadata `authorization`, as over
+HTTP. Serve's proxy listens on all addresses: where the endpoint is for this host alone, calls from others are refused.
+"""
+# ruff: noqa: N802 - the names of methods are the protocol's
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
+
+import grpc
+
+from deploy import open_inference_pb2 as messages
+from deploy.app import INLINE_BYTES, AppSettings, Counts
+from deploy.asgi import Refusal
+from deploy.asked_model import check_model, loaded
+from deploy.bearer import check_bearer
+from deploy.grpc_tensors import infer_response, metadata_response, parse_request
+from deploy.protocol import server_metadata
+from deploy.served import ModelSlot, Served
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "inference.GRPCInferenceService"
+CODES: Mapping[int, grpc.StatusCode] = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    503: grpc.StatusCode.UNAVAILABLE,
+    500: grpc.StatusCode.INTERNAL,
+}  # any other refusal is of what was sent: INVALID_ARGUMENT
+Answered = TypeVar("Answered")
+
+
+class CallContext(Protocol):
+    """What is used of a call: Serve's `RayServegRPCContext`, or gRPC's own."""
+
+    def invocation_metadata(self) -> Any:
+        """Returns pairs of name and value."""
+
+    def peer(self) -> str:
+        """Returns who calls, as `ipv4:127.0.0.1:4711`."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Sets the status."""
+
+    def set_details(self, details: str) -> None:
+        """Sets the reason."""
+
+
+def add_to_server(servicer: Any, server: Any) -> None:
+    """Adds the service to a gRPC server; Serve calls it in its proxies."""
+    descriptor = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            getattr(servicer, method.name),
+            request_deserializer=getattr(messages, method.input_type.name).FromString,
+            response_serializer=getattr(messages, method.output_type.name).SerializeToString,
+        )
+        for method in descriptor.methods
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+
+class GrpcService:
+    """The service's methods, for a class that holds a slot.
+
+    `_settings`, `_slot` and `_counts` are those of its HTTP application; `_is_private` is whether only this host may
+    call.
+    """
+
+    _settings: AppSettings
+    _slot: ModelSlot
+    _counts: Counts
+    _is_private: bool
+
+    async def ServerLive(self, request: Any, grpc_context: CallContext) -> messages.ServerLiveResponse:
+        """Says that the process answers; the only method without a token."""
+        return self._answer(
+            grpc_context,
+            messages.ServerLiveResponse,
+            lambda _: messages.ServerLiveResponse(live=True),
+            open_to_all=True,
+        )
+
+    async def ServerReady(self, request: Any, grpc_context: CallContext) -> messages.ServerReadyResponse:
+        """Says whether a model answers."""
+        return self._answer(
+            grpc_context,
+            messages.ServerReadyResponse,
+            lambda served: messages.ServerReadyResponse(ready=served is not None),
+        )
+
+    async def ServerMetadata(self, request: Any, grpc_context: CallContext) -> messages.ServerMetadataResponse:
+        """Says what this server is."""
+        said = server_metadata(self._settings.program_version)
+        return self._answer(
+            grpc_context, messages.ServerMetadataResponse, lambda _: messages.ServerMetadataResponse(**said)
+        )
+
+    async def ModelReady(
+        self, request: messages.ModelReadyRequest, grpc_context: CallContext
+    ) -> messages.ModelReadyResponse:
+        """Says whether that model answers; it is refused where there is none, as over HTTP."""
+
+        def answer(served: Served | None) -> messages.ModelReadyResponse:
+            self._asked(served, request.name, request.version)
+            return messages.ModelReadyResponse(ready=True)
+
+        return self._answer(grpc_context, messages.ModelReadyResponse, answer)
+
+    async def ModelMetadata(
+        self, request: messages.ModelMetadataRequest, grpc_context: CallContext
+    ) -> messages.ModelMetadataResponse:
+        """Says what the model takes and gives."""
+
+        def answer(served: Served | None) -> messages.ModelMetadataResponse:
+            return metadata_response(self._settings.model, self._asked(served, request.name, request.version))
+
+        return self._answer(grpc_context, messages.ModelMetadataResponse, answer)
+
+    async def ModelInfer(
+        self, request: messages.ModelInferRequest, grpc_context: CallContext
+    ) -> messages.ModelInferResponse:
+        """Answers rows, beside the event loop when they are many."""
+        size = request.ByteSize()
+
+        def answer(served: Served | None) -> messages.ModelInferResponse:
+            model = self._asked(served, request.model_name, request.model_version)
+            if size > self._settings.max_body_bytes:
+                raise Refusal(
+                    413, f"The request is larger than {self._settings.max_body_bytes} bytes. Send fewer rows."
+                )
+            asked = parse_request(request, model.bundle.schema, self._settings.max_rows)
+            return infer_response(self._settings.model, model, model.bundle.predict(asked.rows), asked)
+
+        if size <= INLINE_BYTES:
+            return self._answer(grpc_context, messages.ModelInferResponse, answer)
+        return await asyncio.to_thread(self._answer, grpc_context, messages.ModelInferResponse, answer)
+
+    def _asked(self, served: Served | None, model: str, version: str) -> Served:
+        check_model(model, self._settings.model)
+        return loaded(served, version or None)
+
+    def _answer(
+        self,
+        context: CallContext,
+        empty: type[Answered],
+        answer: Callable[[Served | None], Answered],
+        *,
+        open_to_all: bool = False,
+    ) -> Answered:
+        """Returns the answer; or an empty one, with status and reason in the context: Serve logs what is raised."""
+        status, reason = 200, ""
+        try:
+            self._check(context, open_to_all)
+            return answer(self._slot.served)
+        except Refusal as refusal:
+            status, reason = refusal.status, refusal.reason
+        except Exception:
+            logger.exception("The endpoint failed on a gRPC call.")
+            status, reason = 500, "The endpoint failed on this request; its log says why."
+        finally:
+            self._counts.add(status)
+        context.set_code(CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT))
+        context.set_details(reason)
+        nothing: Answered = empty()
+        return nothing
+
+    def _check(self, context: CallContext, open_to_all: bool) -> None:
+        if self._is_private and not is_this_host(context.peer()):
+            raise Refusal(403, "This endpoint answers its own host alone; its study's serve.host opens it to others.")
+        if not open_to_all:
+            given = next((value for name, value in context.invocation_metadata() if name == "authorization"), None)
+            check_bearer(given.encode() if isinstance(given, str) else given, self._settings.token.encode())
+
+
+def is_this_host(peer: str) -> bool:
+    """Returns whether a gRPC peer, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`, calls from this host."""
+    kind, _, place = unquote(peer).partition(":")
+    if kind == "unix":
+        return True
+    try:
+        address = ipaddress.ip_address(place.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
