@@ -17,8 +17,10 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.bundle import Lineage
 from deploy.copies import open_bundle
-from deploy.endpoint import Event, Offer, Place, Routing, decide_place, decide_promotion, decide_rollback
+from deploy.decisions import decide_place, decide_promotion, decide_rollback
+from deploy.endpoint import Event
 from deploy.ledger import Ledger
+from deploy.versions import Offer, Place, Routing
 from orchestrator.domain.errors import BundleError
 
 logger = logging.getLogger(__name__)

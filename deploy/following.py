@@ -5,7 +5,8 @@ The endpoint actor tells running replicas of a promotion at once; one that was s
 
 import os
 
-from deploy.endpoint import Routing, replay
+from deploy.endpoint import replay
+from deploy.versions import Routing
 from orchestrator.journal import AnyStorage, Storage, read_journal
 
 Mark = frozenset[tuple[str, int]]

@@ -14,11 +14,11 @@ from typing import Any
 
 from deploy.app import AppSettings, EndpointApp
 from deploy.copies import open_bundle
-from deploy.endpoint import Routing
 from deploy.following import JournalFollower
 from deploy.places import journal_directory
 from deploy.served import ModelSlot, Served
 from deploy.tokens import token_of
+from deploy.versions import Routing
 from orchestrator.domain.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)

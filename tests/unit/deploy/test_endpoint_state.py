@@ -2,18 +2,23 @@ import orjson
 import pytest
 
 from deploy.bundle import Lineage
-from deploy.endpoint import (
-    EndpointState,
-    Offer,
-    Place,
-    Routing,
+from deploy.decisions import (
+    decide_by_hand,
+    decide_challenge,
+    decide_freeze,
     decide_place,
     decide_promotion,
     decide_rollback,
-    replay,
+    decide_verdict,
+    why_not_now,
 )
+from deploy.endpoint import EndpointState, replay
+from deploy.evidence import ArmCounts, Evidence
 from deploy.following import JournalFollower
+from deploy.rollout import Action, Verdict
+from deploy.versions import Contest, Offer, Place, Routing
 from orchestrator.domain.errors import EndpointError
+from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.journal import MemoryJournal, open_journal
 
 PLACE = Place("127.0.0.1", 8000, "/")
@@ -97,7 +102,7 @@ def test_place_is_recorded_when_it_changes():
 
 
 def test_an_event_of_a_newer_program_is_refused():
-    with pytest.raises(EndpointError, match="event 'shadowed'; known are promoted, rolled_back, placed"):
+    with pytest.raises(EndpointError, match="event 'shadowed'; known are promoted, rolled_back, challenged, advanced"):
         replay([[{"type": "shadowed"}]])
 
 
@@ -138,3 +143,105 @@ def test_a_rollback_to_nothing_names_the_versions(endpoint, version):
     endpoint.promote("a")
     with pytest.raises(EndpointError, match="versions: 1"):
         endpoint.roll_back(version)
+
+
+# --- rollouts ------------------------------------------------------------------------------------------------------
+
+PLAN = RolloutPlan("canary", (0.0, 0.1, 0.5))
+SAID = {"who": "study digits", "why": "better", "at": "2026-01-01T00:00:00+00:00"}
+EVIDENCE = Evidence(challenger=ArmCounts(asked=40))
+
+
+class Course:
+    """A state that takes decisions one after the other."""
+
+    def __init__(self) -> None:
+        self.state = EndpointState()
+
+    def take(self, events) -> list[str]:
+        for event in events:
+            self.state = self.state.apply(orjson.loads(orjson.dumps(event)))
+        return [event["type"] for event in events]
+
+    def offer(self, digest: str) -> list[str]:
+        return self.take(decide_challenge(self.state, offer(digest), PLAN, 0.01, **SAID))
+
+    def judge(self, action: Action) -> list[str]:
+        return self.take(decide_verdict(self.state, Verdict(action, "so"), EVIDENCE, at=SAID["at"]))
+
+
+@pytest.fixture
+def course() -> Course:
+    course = Course()
+    assert course.offer("a") == ["promoted"]  # there is nothing yet that it could be compared with
+    return course
+
+
+def test_a_challenger_goes_through_its_steps_and_becomes_the_champion(course):
+    assert course.offer("b") == ["challenged"]
+    assert (course.state.current.number, course.state.rollout.stage) == (1, "shadow")
+    assert course.state.routing.contest == Contest(2, 2, "file:///bundles/b", 0.0, 0.01)
+    assert course.judge(Action.STAY) == []
+    for weight in (0.1, 0.5):
+        assert course.judge(Action.ADVANCE) == ["advanced"]
+        assert course.state.routing.contest.weight == weight
+        assert course.state.rollout.asked == 40
+    assert course.judge(Action.FINISH) == ["promoted"]
+    assert course.state.routing == Routing(5, 2, "file:///bundles/b")
+
+
+def test_a_plan_without_steps_promotes_at_once(course):
+    assert course.take(decide_challenge(course.state, offer("b"), RolloutPlan(), 0.01, **SAID)) == ["promoted"]
+
+
+def test_one_challenger_at_a_time_and_the_next_one_waits(course):
+    course.offer("b")
+    assert why_not_now(course.state, offer("b")) == ("rollout", "it is at shadow")
+    assert why_not_now(course.state, offer("c")) == ("waiting", "version 2 is at shadow")
+    course.judge(Action.FINISH)
+    assert why_not_now(course.state, offer("c")) is None
+    assert why_not_now(course.state, offer("b")) is None
+
+
+def test_what_was_withdrawn_is_not_tried_again_by_itself(course):
+    course.offer("b")
+    assert course.judge(Action.WITHDRAW) == ["withdrawn"]
+    assert course.state.routing == Routing(3, 1, "file:///bundles/a")
+    assert why_not_now(course.state, offer("b")) == ("withdrawn", "so")
+    assert course.take(decide_by_hand(course.state, 2, **SAID)) == ["promoted"]
+    assert dict(course.state.withdrawn) == {}
+
+
+def test_a_frozen_endpoint_changes_by_hand_only(course):
+    course.offer("b")
+    assert course.take(decide_freeze(course.state, frozen=True, **SAID)) == ["frozen"]
+    assert decide_freeze(course.state, frozen=True, **SAID) == []
+    assert all(course.judge(action) == [] for action in Action)
+    assert course.take(decide_by_hand(course.state, 2, **SAID)) == ["promoted"]
+    assert why_not_now(course.state, offer("c"))[0] == "waiting"
+    course.take(decide_freeze(course.state, frozen=False, **SAID))
+    assert why_not_now(course.state, offer("c")) is None
+
+
+def test_whoever_promotes_another_version_takes_the_challenger_out_first(course):
+    course.offer("b")
+    assert course.take(decide_promotion(course.state, offer("c"), **SAID)) == ["withdrawn", "promoted"]
+    assert dict(course.state.withdrawn) == {2: "version 3 was promoted over it"}
+    course.offer("d")
+    assert course.take(decide_by_hand(course.state, 3, **SAID)) == ["withdrawn"]
+    assert course.state.routing.contest is None
+
+
+def test_a_rollback_in_a_rollout_takes_the_challenger_out_and_goes_no_further(course):
+    course.take(decide_promotion(course.state, offer("b"), **SAID))
+    course.offer("c")
+    assert course.take(decide_rollback(course.state, None, **SAID)) == ["withdrawn"]
+    assert course.state.current.number == 2
+    assert course.take(decide_rollback(course.state, None, **SAID)) == ["rolled_back"]
+    course.offer("d")
+    assert course.take(decide_rollback(course.state, 2, **SAID)) == ["withdrawn", "rolled_back"]
+
+
+def test_an_unknown_version_cannot_be_promoted(course):
+    with pytest.raises(EndpointError, match="There is no version 7; versions: 1"):
+        decide_by_hand(course.state, 7, **SAID)

@@ -4,10 +4,12 @@ import time
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.endpoint import EndpointState, Offer, Routing, decide_promotion
+from deploy.decisions import decide_promotion
+from deploy.endpoint import EndpointState
 from deploy.places import journal_directory
 from deploy.replica import EndpointReplica
 from deploy.tokens import ensure_token
+from deploy.versions import Offer, Routing
 from orchestrator.domain.errors import BundleError
 from orchestrator.journal import open_journal
 
