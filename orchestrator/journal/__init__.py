@@ -2,22 +2,23 @@
 
 `port` is a journal's contract; `memory`, `local` and `objects` keep it. A local journal is a directory: `files` reads
 it, `records` is the form of one batch, `claim` keeps a second writer away. In an object store `segments`, `lease` and
-`spool` do the same. `storage` is any place for files, `publishing` the form of whole directories there, `local_state`
-where the host keeps what cannot lie there.
+`spool` do the same, and `packs` makes few objects of many. `snapshots` saves a reader the beginning. `storage` is any
+place for files, `publishing` the form of whole directories there, `local_state` where the host keeps what cannot lie
+there.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
 
-from orchestrator.journal.files import epoch_files, read_batches
+from orchestrator.journal.files import Log, epoch_files, resume_batches
 from orchestrator.journal.local import LocalJournal
 from orchestrator.journal.local_state import cache_directory, local_state, scratch
 from orchestrator.journal.memory import MemoryJournal
 from orchestrator.journal.objects import TTL_SECONDS, ObjectJournal
 from orchestrator.journal.port import Event, Journal
 from orchestrator.journal.publishing import Published
-from orchestrator.journal.segments import read_segments
+from orchestrator.journal.segments import read_segments, resume_segments
 from orchestrator.journal.storage import AnyStorage, Storage
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "local_state",
     "open_journal",
     "read_journal",
+    "resume_journal",
     "scratch",
 ]
 
@@ -71,4 +73,15 @@ def read_journal(place: AnyStorage) -> Iterator[list[dict[str, Any]]]:
         JournalDamaged, JournalTooNew: see the port (in an object store at once or while reading).
     """
     storage = Storage.of(place)
-    return read_batches(epoch_files(storage.local_path)) if storage.is_local else read_segments(storage)
+    return Log.of(epoch_files(storage.local_path)).read() if storage.is_local else read_segments(storage)
+
+
+def resume_journal(place: AnyStorage) -> tuple[bytes | None, Iterator[list[dict[str, Any]]]]:
+    """Returns the state of the newest snapshot and the batches behind it, or None and all; see `Journal.resume`.
+
+    Raises:
+        StorageError: the place cannot be read (at once).
+        JournalDamaged, JournalTooNew: see the port (at once or while reading).
+    """
+    storage = Storage.of(place)
+    return resume_batches(storage.local_path) if storage.is_local else resume_segments(storage)

@@ -14,9 +14,11 @@ import orjson
 
 from orchestrator.domain.errors import ExchangeRefused, StorageError
 from orchestrator.journal.claim import Claim
-from orchestrator.journal.files import FORMAT, EpochFile, epoch_files, read_batches, read_header, whole_size
+from orchestrator.journal.disk import Disk
+from orchestrator.journal.files import FORMAT, EpochFile, Log, epoch_files, read_header, resume_batches, whole_size
 from orchestrator.journal.port import Event
 from orchestrator.journal.records import encode_events, pack
+from orchestrator.journal.snapshots import KEPT, Place, encode, places
 
 
 class LocalJournal:
@@ -91,7 +93,22 @@ class LocalJournal:
 
     def read(self) -> Iterator[list[dict[str, Any]]]:
         """Yields the batches of all epochs, this one's included; see the port."""
-        return read_batches(epoch_files(self._directory))
+        return Log.of(epoch_files(self._directory)).read()
+
+    def resume(self) -> tuple[bytes | None, Iterator[list[dict[str, Any]]]]:
+        """Returns the newest snapshot and the batches behind it; see the port."""
+        return resume_batches(self._directory)
+
+    def compact(self, state: bytes) -> None:
+        """Publishes the state as a snapshot beside the files, which all stay; see the port."""
+        self.append([])
+        place = Place(self.epoch, self.writer, self._size)
+        try:
+            Disk(self._directory).write(place.snapshot, lambda: (encode(place, state),), new=False)
+            for old in places(path.name for path in self._directory.iterdir())[KEPT:]:
+                (self._directory / old.snapshot).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self._directory / place.snapshot, error) from error
 
     def close(self) -> None:
         """Brings everything to the storage and releases the claim; closing twice does nothing."""

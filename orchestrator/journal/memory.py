@@ -18,6 +18,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._batches: list[bytes] = []
+        self._snapshot: tuple[bytes, int] | None = None  # and how many batches it stands for
         self._closed = False
 
     @property
@@ -34,7 +35,20 @@ class MemoryJournal:
 
     def read(self) -> Iterator[list[dict[str, Any]]]:
         """Yields the batches in the order in which they were appended; each time fresh copies."""
-        for batch in tuple(self._batches):
+        return self._read(0)
+
+    def resume(self) -> tuple[bytes | None, Iterator[list[dict[str, Any]]]]:
+        """Returns the snapshot and the batches behind it; see the port."""
+        state, number = self._snapshot or (None, 0)
+        return state, self._read(number)
+
+    def compact(self, state: bytes) -> None:
+        """Keeps the state as the snapshot; see the port."""
+        self.append([])
+        self._snapshot = state, len(self._batches)
+
+    def _read(self, start: int) -> Iterator[list[dict[str, Any]]]:
+        for batch in self._batches[start:]:
             yield orjson.loads(batch)
 
     def close(self) -> None:

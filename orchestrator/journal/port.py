@@ -34,5 +34,24 @@ class Journal(Protocol):
             JournalTooNew: a newer version of the program wrote it.
         """
 
+    def resume(self) -> tuple[bytes | None, Iterator[list[dict[str, Any]]]]:
+        """Returns the state of the newest snapshot and the batches behind it, or None and all of them.
+
+        A snapshot that is damaged, or of a later version, or stands for what a former writer wrote too late, is as if
+        it were not there.
+
+        Raises:
+            JournalDamaged, JournalTooNew: see `read`; a batch before the snapshot may be missing, and is not looked at.
+        """
+
+    def compact(self, state: bytes) -> None:
+        """Publishes, as a snapshot, what all that was appended adds up to. `read` yields every batch as before.
+
+        Whenever the process dies, either this snapshot counts or the one before.
+
+        Raises:
+            ExchangeRefused, StorageError: see `append`; the journal can be written all the same.
+        """
+
     def close(self) -> None:
         """Releases the writer's claim; closing twice does nothing."""

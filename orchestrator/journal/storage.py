@@ -25,7 +25,9 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 30.0  # S3 asks for seconds, not minutes, when it says SlowDown
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
-READERS = 16  # requests at once when many objects are read; an S3 GET takes tens of milliseconds, mostly waiting
+READERS = (
+    16  # requests at once when many objects are read or deleted; an S3 GET takes tens of milliseconds, mostly waiting
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,15 @@ class Storage:
     def delete(self, name: str) -> None:
         """Removes a file; a missing one is no error."""
         self._do("deleted", name, partial(self._files.delete, _checked(name)))
+
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Removes files, several requests at once; missing ones are no error."""
+        if self.is_local or len(names) < 2:
+            for name in names:
+                self.delete(name)
+            return
+        with ThreadPoolExecutor(min(READERS, len(names))) as pool:
+            list(pool.map(self.delete, names))
 
     def delete_tree(self, name: str) -> None:
         """Removes a folder with everything in it, what makes it a published one first."""

@@ -79,7 +79,10 @@ class World:
         return self.objects.get(name)
 
     def read_many(self, names: Sequence[str]) -> Iterator[bytes]:
-        yield from [self.objects[name] for name in names]
+        for name in names:
+            if name not in self.objects:
+                raise StorageError(f"{name} is missing")
+            yield self.objects[name]
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         return {name: len(self.objects[name]) for name in sorted(self.objects) if name.startswith(prefix)}
@@ -90,6 +93,10 @@ class World:
 
     def delete(self, name: str) -> None:
         self.objects.pop(name, None)
+
+    def delete_many(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)
 
 
 class Host:
@@ -146,7 +153,11 @@ class Host:
         return self._request(lambda: self.world.find(name), name=name)  # type: ignore[return-value]
 
     def read_many(self, names: Sequence[str]) -> Iterator[bytes]:
-        yield from self._request(lambda: list(self.world.read_many(names)), name=str(names))  # type: ignore[misc]
+        found = self._request(lambda: {name: self.world.find(name) for name in names}, name=str(names))
+        for name, data in found.items():  # type: ignore[attr-defined]
+            if data is None:
+                raise StorageError(f"{name} is missing")
+            yield data
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         return self._request(lambda: self.world.sizes(prefix), name=prefix)  # type: ignore[return-value]
@@ -156,3 +167,7 @@ class Host:
 
     def delete(self, name: str) -> None:
         self._request(lambda: self.world.delete(name), name=name)
+
+    def delete_many(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)

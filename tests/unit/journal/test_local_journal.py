@@ -8,11 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 
 from orchestrator.domain.errors import ExchangeRefused, JournalDamaged, StorageError, StudyBusy
-from orchestrator.journal import open_journal, read_journal
+from orchestrator.journal import open_journal, read_journal, resume_journal
 from orchestrator.journal.files import epoch_files, read_header
+from orchestrator.journal.records import pack
+from orchestrator.journal.snapshots import Place, encode
 
 ROOT = Path(__file__).parents[3]
 
@@ -214,3 +217,102 @@ def _seconds(journal, batch, times=500):
     for _ in range(times):
         journal.append(batch, durable=False)
     return (time.perf_counter() - start) / times
+
+
+class Died(BaseException):
+    """The process ended here; nothing of it runs any more."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_compaction_that_dies_at_any_step_loses_nothing(tmp_path, monkeypatch, after):
+    steps = [(os, "fsync"), (os, "write"), (Path, "replace"), (Path, "unlink"), (Path, "open")]
+    for dies_at in range(1, 100):
+        folder = tmp_path / str(dies_at)
+        journal = open_journal(folder)
+        for number, state in enumerate([b"[0]", b"[1]"]):
+            journal.append(event(number))
+            journal.compact(state)
+        journal.append(event(2), durable=False)
+        taken = []
+
+        def dying(step, taken=taken, dies_at=dies_at):
+            def do(*arguments, **options):
+                if len(taken) >= dies_at:  # what runs on the way out does not run where a process ends
+                    raise Died
+                taken.append(step)
+                if len(taken) == dies_at and not after:
+                    raise Died
+                result = step(*arguments, **options)
+                if len(taken) == dies_at:
+                    raise Died
+                return result
+
+            return do
+
+        with monkeypatch.context() as patch:
+            for owner, name in steps:
+                patch.setattr(owner, name, dying(getattr(owner, name)))
+            try:
+                journal.compact(b"[2]")
+                died = False
+            except Died:
+                died = True
+        journal._claim.release()
+        state, rest = resume_journal(folder)
+        assert [*range(int(state[1:-1]) + 1), *[batch[0]["trial"] for batch in rest]] == [0, 1, 2]
+        successor = open_journal(folder)
+        successor.append(event(3))
+        successor.compact(b"[3]")
+        assert list(successor.read()) == [event(0), event(1), event(2), event(3)]
+        assert resume_journal(folder)[0] == b"[3]"
+        successor.close()
+        if not died:
+            assert dies_at > 5, "no test where nothing dies"
+            return
+    raise AssertionError("a compaction has no end")
+
+
+def test_a_fenced_writer_may_not_compact_and_its_snapshot_counts_for_nothing(folder):
+    former = open_journal(folder)
+    former.append(event(0))
+    (folder / "writer.lock").unlink()
+    successor = open_journal(folder)
+    with pytest.raises(ExchangeRefused):
+        former.append(event(1))  # it is in the file, behind the seal
+    with pytest.raises(StorageError, match="a later writer has taken over"):
+        former.compact(b"[0,1]")
+    late = Place(former.epoch, former.writer, former.path.stat().st_size)
+    (folder / late.snapshot).write_bytes(encode(late, b"[0,1]"))  # it did all the same
+    successor.append(event(2))
+    state, rest = resume_journal(folder)
+    assert (state, list(rest)) == (None, [event(0), event(2)])
+    former.close()
+    successor.close()
+
+
+def test_a_snapshot_behind_the_end_of_its_file_counts_for_nothing(folder):
+    """After a power cut: the snapshot is on the disk, the batches that it stands for are not."""
+    journal = open_journal(folder)
+    journal.append(event(0))
+    size = journal.path.stat().st_size
+    journal.append(event(1))
+    journal.compact(b"[0,1]")
+    journal.close()
+    os.truncate(journal.path, size)
+    successor = open_journal(folder)
+    assert (lambda state, rest: (state, list(rest)))(*successor.resume()) == (None, [event(0)])
+    successor.close()
+
+
+def test_a_file_that_no_seal_leads_to_never_happened(folder):
+    journal = open_journal(folder)
+    journal.append(event(0))
+    journal.close()
+    header = {"format": 1, "epoch": 2, "writer": "late.1", "after": {"file": journal.path.name, "bytes": 1}}
+    successor = open_journal(folder)
+    successor.append(event(1))
+    late = folder / "00000002-late.1.log"  # a writer that stood still between making its file and writing into it
+    late.write_bytes(pack(orjson.dumps(header)) + pack(b'[{"type":"late"}]'))
+    successor.close()
+    successor.path.rename(folder / successor.path.name.replace("00000002", "00000003"))
+    assert list(read_journal(folder)) == [event(0), event(1)]

@@ -1,22 +1,29 @@
 """Several writers on one object journal under stalls, partitions, crashes and requests that arrive long afterwards.
 
 The law: every acknowledged batch is in what any later reader sees, once and in its place; and whoever acknowledges
-anything went on from a log that the final one begins with.
+anything went on from a log that the final one begins with. Writers pack their segments and publish snapshots all the
+while: what a snapshot says, with what comes behind it, is what all the events say.
 """
 
 import os
 from contextlib import suppress
 from functools import partial
 
+import orjson
 import pytest
 from store_world import Crash, Host, World
 
 from orchestrator.domain.errors import ExchangeRefused, StorageError, StudyBusy
 from orchestrator.journal import ObjectJournal
-from orchestrator.journal.segments import read_segments
+from orchestrator.journal.segments import read_segments, resume_segments
 
 TTL = 10.0
 END = 300.0
+
+
+def after(state, batches):
+    """What a snapshot and the batches behind it add up to."""
+    return [tuple(at) for at in orjson.loads(state or b"[]")] + [tuple(e["at"]) for batch in batches for e in batch]
 
 
 class History:
@@ -26,19 +33,23 @@ class History:
         self.world = world
         self.acknowledged = []
         self.bases = []
-        self.lives = self.openings = 0
+        self.lives = self.openings = self.snapshots = 0
 
     def log(self):
-        if not any(name.endswith(".seg") for name in self.world.objects):
+        if not any(name.endswith((".seg", ".pack")) for name in self.world.objects):
             return []
         return [tuple(event["at"]) for batch in read_segments(self.world) for event in batch]
 
     def landed(self, name):
-        if name.endswith("-00000000.seg"):  # a new epoch begins
+        if name.endswith(("-00000000.seg", ".pack", ".snapshot")):  # a new epoch begins, or the objects change
             self.check()
 
     def check(self):
         log = self.log()
+        if log:
+            state, rest = resume_segments(self.world)
+            self.snapshots += state is not None
+            assert after(state, rest) == log, "a snapshot that is not what the events say"
         assert len(set(log)) == len(log), "a batch happened twice"
         missing = set(self.acknowledged) - set(log)
         assert not missing, f"acknowledged, and gone: {sorted(missing)}"
@@ -74,11 +85,14 @@ def write(host, history, spool, name):
     history.openings += 1
     life, number, waiting = writer, 0, []
     try:
-        base = [tuple(event["at"]) for batch in journal.read() for event in batch]
+        state, rest = journal.resume()
+        base = after(state, rest)
+        known = list(base)
         renewed = host.clock()
         while not host.world.ended and host.world.random.random() > 0.03:
             durable = host.world.random.random() < 0.5
             waiting.append((life, number))
+            known.append((life, number))
             number += 1
             with suppress(StorageError):  # it stays, and goes with the next one
                 journal.append([{"at": waiting[-1]}], durable=durable)
@@ -88,6 +102,9 @@ def write(host, history, spool, name):
                         base = None
                     history.acknowledged += waiting
                     waiting = []
+            if host.world.random.random() < 0.1:
+                with suppress(StorageError):  # nobody hears of it
+                    journal.compact(orjson.dumps(known))
             host.sleep(host.world.random.choice([0.05, 0.5, 2.0]))
             if host.clock() - renewed > TTL / 6:
                 with suppress(StorageError):
@@ -128,7 +145,11 @@ def play(seed, folder):
 
 
 @pytest.mark.parametrize("block", range(10))
-def test_only_one_of_several_writers_is_ever_believed(block, tmp_path):
+def test_only_one_of_several_writers_is_ever_believed(block, tmp_path, monkeypatch):
+    if block % 2:
+        monkeypatch.setattr("orchestrator.journal.objects.PACKED_AT", 4)
+        monkeypatch.setattr("orchestrator.journal.objects.TIDIED_AT", 2)
     histories = [play(seed, tmp_path) for seed in range(30 * block, 30 * block + 30)]
     assert sum(len(history.acknowledged) for history in histories) > 1000, "no test where little is acknowledged"
+    assert sum(history.snapshots for history in histories) > 100, "no test where none counts"
     assert sum(history.openings for history in histories) > 100, "no test where the writer never changes"
