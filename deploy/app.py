@@ -5,29 +5,35 @@
     GET  /v2, /v2/models/{m}[/versions/{v}][/ready]
     POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2, tensors as JSON or bytes
     POST /predict                              rows as JSON, CSV or an Arrow IPC stream; the answer as Accept says
+    POST /feedback                             true labels of answers, by their ids
 
-Every answer says which version and trial gave it, in its body and in its headers. A client's fault is a 4xx with
-`{"error": reason}`, never a 5xx. No framework: routing and checks of one row take about 0.05 ms.
+Every answer says which version and trial gave it, in its body and in its headers, and has an id. A client's fault is a
+4xx with `{"error": reason}`, never a 5xx. No framework: routing and checks of one row take about 0.05 ms.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from deploy.answer_id import AnswerIds
 from deploy.answers import prediction_answer
+from deploy.arms import Arms, Worked
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
 from deploy.bearer import check_bearer
-from deploy.media import answer_media, body_media
+from deploy.feedback import Waiting, parse_feedback
+from deploy.media import JSON, answer_media, body_media
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
 from deploy.routes import PREDICT, find_route
+from deploy.routing_key import header_key, take_key
+from deploy.rows import parse_json
 from deploy.served import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
+ID_HEADER, VERSION_HEADER = b"x-answer-id", b"x-model-version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,9 @@ class EndpointApp:
         self._settings = settings
         self._slot = slot
         self._token = settings.token.encode()
+        self._ids = AnswerIds()
+        self.arms = Arms()
+        self.feedback = Waiting()
         self.counts = Counts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +86,7 @@ class EndpointApp:
         served = self._slot.served  # read once: check and answer come from the same model
         answer = await self._answer(scope, receive, served)
         self.counts.add(answer.status)
-        if served is not None and answer.status != 401:
+        if served is not None and answer.status != 401 and not _is_signed(answer):
             answer = replace(answer, headers=answer.headers + served.headers)
         return await send_answer(send, answer)
 
@@ -101,36 +110,58 @@ class EndpointApp:
             return Answer({"ready": served is not None}, 200 if served else 503)
         if route.action == "server":
             return Answer(server_metadata(self._settings.program_version))
+        if route.action == "feedback":
+            return await self._take_labels(scope, receive)
         check_model(route.model, self._settings.model)
         model = loaded(served, route.version)
         if route.action == "ready":
             return Answer({"name": self._settings.model, "ready": True})
         if route.action == "metadata":
             return Answer(model_metadata(self._settings.model, model))
+        if route.version is not None:
+            model = replace(model, contender=None)  # whoever names a version gets that one
         work = self._predict if route.action == PREDICT else self._infer
         return await work(scope, receive, model)
 
     async def _predict(self, scope: Scope, receive: Receive, served: Served) -> Answer:
         media, wanted = body_media(scope), answer_media(scope)
-        body = await read_body(scope, receive, self._settings.max_body_bytes)
+        body, key = await read_body(scope, receive, self._settings.max_body_bytes), header_key(scope)
+        if media == JSON and key is None:
+            body, key = take_key(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(take_key, body)
 
-        def answer() -> Answer:
-            rows = read_rows(media, body, served.bundle.schema, self._settings.max_rows)
-            return prediction_answer(wanted, served, served.bundle.predict(rows))
+        def work(model: Served) -> Worked[Answer]:
+            rows = read_rows(media, body, model.bundle.schema, self._settings.max_rows)
+            prediction = model.bundle.predict(rows)
+            identity = self._ids.make(model.version, served.rollout, prediction)
+            answer = prediction_answer(wanted, model, prediction)
+            content = answer.content if answer.content is None else {**answer.content, "id": identity}
+            return Worked(_signed(replace(answer, content=content), model, identity), rows, prediction, model)
 
-        return await _worked(answer, len(body))
+        return (await self.arms.answer(served, key, work, beside=len(body) > INLINE_BYTES)).answer
 
     async def _infer(self, scope: Scope, receive: Receive, served: Served) -> Answer:
         body = await read_body(scope, receive, self._settings.max_body_bytes)
         json_length = header(scope, BINARY_HEADER)
 
-        def answer() -> Answer:
-            asked = parse_inference(body, json_length, served.bundle.schema, self._settings.max_rows)
-            return inference_answer(self._settings.model, served, served.bundle.predict(asked.rows), asked)
+        def work(model: Served) -> Worked[Answer]:
+            asked = parse_inference(body, json_length, model.bundle.schema, self._settings.max_rows)
+            prediction = model.bundle.predict(asked.rows)
+            identity = self._ids.make(model.version, served.rollout, prediction)
+            answer = inference_answer(self._settings.model, model, prediction, asked)
+            return Worked(_signed(answer, model, identity), asked.rows, prediction, model)
 
-        return await _worked(answer, len(body))
+        return (await self.arms.answer(served, header_key(scope), work, beside=len(body) > INLINE_BYTES)).answer
+
+    async def _take_labels(self, scope: Scope, receive: Receive) -> Answer:
+        judgements = parse_feedback(parse_json(await read_body(scope, receive, self._settings.max_body_bytes)))
+        self.feedback.add(judgements)
+        return Answer({"accepted": len(judgements)}, 202)
 
 
-async def _worked(answer: Callable[[], Answer], size: int) -> Answer:
-    """Returns the answer to a body of so many bytes, beside the event loop when they are many."""
-    return answer() if size <= INLINE_BYTES else await asyncio.to_thread(answer)
+def _signed(answer: Answer, model: Served, identity: str) -> Answer:
+    """Returns the answer with who gave it, and its id, in its headers."""
+    return replace(answer, headers=(*answer.headers, *model.headers, (ID_HEADER, identity.encode())))
+
+
+def _is_signed(answer: Answer) -> bool:
+    return any(name == VERSION_HEADER for name, _ in answer.headers)

@@ -13,6 +13,7 @@ _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _TABLE = (
     ("POST", PREDICT, re.compile(r"/predict")),
     ("POST", "infer", re.compile(_MODEL + r"/infer")),
+    ("POST", "feedback", re.compile(r"/feedback")),
     ("GET", "live", re.compile(r"/v2/health/live")),
     ("GET", "ready", re.compile(r"/v2/health/ready")),
     ("GET", "ready", re.compile(_MODEL + r"/ready")),

@@ -1,18 +1,28 @@
-"""The model that answers: one reference, changed as a whole."""
+"""The model that answers, and the one that may take over: one reference, changed as a whole."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from deploy.bundle import Bundle
+from deploy.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A loaded bundle under the version that the endpoint gave it; `generation` orders the endpoint's decisions."""
+    """A loaded bundle under the version that the endpoint gave it; `generation` orders the endpoint's decisions.
+
+    `contender` is the challenger that is in its rollout beside this champion, where there is one.
+    """
 
     bundle: Bundle
     version: int
     generation: int
+    contender: "Contender | None" = None
+
+    @property
+    def rollout(self) -> int:
+        """The number of the rollout that goes on; 0 where there is none."""
+        return 0 if self.contender is None else self.contender.number
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -23,6 +33,16 @@ class Served:
             (b"x-study", quote(lineage.study).encode()),
             (b"x-trial", str(lineage.trial).encode()),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A challenger in its rollout, loaded: the rollout's number, its share of the requests, and what was counted."""
+
+    served: Served
+    number: int
+    weight: float
+    tally: Tally
 
 
 class ModelSlot:

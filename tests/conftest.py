@@ -1,7 +1,7 @@
 """What the tests of several rooms share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +40,38 @@ def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return "mock:///runs"
+
+
+@pytest.fixture(scope="session")
+def brittle_model() -> Callable[[int, list[float], float], bytes]:
+    """Makes an ONNX model that answers `scores`, and raises for rows whose first cell is below `below`."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    def make(features: int, scores: list[float], below: float) -> bytes:
+        constants = {
+            "table": np.asarray([scores], dtype=np.float32),
+            "first": np.asarray([0], dtype=np.int64),
+            "limit": np.asarray(below, dtype=np.float32),
+            "outside": np.asarray(100, dtype=np.int64),
+            "flat": np.asarray([-1], dtype=np.int64),
+        }
+        nodes = [
+            helper.make_node("Gather", ["rows", "first"], ["cell"], axis=1),
+            helper.make_node("Less", ["cell", "limit"], ["is_bad"]),
+            helper.make_node("Cast", ["is_bad"], ["bad"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["bad", "outside"], ["places"]),
+            helper.make_node("Reshape", ["places", "flat"], ["index"]),
+            helper.make_node("Gather", ["table", "index"], ["scores"], axis=0),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "brittle",
+            [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", features])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", len(scores)])],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        return bytes(model.SerializeToString())
+
+    return make

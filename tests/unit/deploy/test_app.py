@@ -50,6 +50,7 @@ def test_records_and_lists_are_answered_with_version_study_and_trial(ask, body):
     answer = ask("POST", "/predict", json=body)
     assert answer.status_code == 200
     assert answer.json() == {
+        "id": answer.headers["x-answer-id"],
         "predictions": ["dog", "dog"],
         "probabilities": [[0.25, 0.75]] * 2,
         "version": "3",

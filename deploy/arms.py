@@ -1,0 +1,154 @@
+"""Which of two models answers a request while a rollout goes on, and what a failing challenger costs: nothing.
+
+A request with a key goes to the same arm each time, on every replica, and stays with the challenger when its share
+grows; one without goes by chance. The challenger answers in threads of its own and within a deadline. Where it raises,
+hangs or is out of threads, the same request is answered by the champion: no client gets an error of the challenger's.
+"""
+
+import asyncio
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.asgi import Refusal
+from deploy.bundle import Prediction, Table
+from deploy.copying import Copies, Copy
+from deploy.served import Contender, Served
+from deploy.tally import Pace
+from orchestrator.domain.rollout import SHADOW
+
+DEADLINE_SECONDS = 2.0  # for a challenger's answer; clients wait several times longer before they give up
+THREADS = 4  # for challengers; those that hang hold no more than these
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Worked(Generic[T]):
+    """What a model made of a request: the answer, the rows it was asked, what it predicted, and which model it was."""
+
+    answer: T
+    rows: NDArray[np.float32] | Table
+    prediction: Prediction
+    model: Served
+
+
+Work = Callable[[Served], Worked[T]]
+"""Answers a request from a given model; may be called in a thread, and once more for another model."""
+
+
+class Arms:
+    """Asks the right model. Used by one event loop."""
+
+    def __init__(self) -> None:
+        self._copies = Copies()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="challenger")
+        self._free = threading.Semaphore(THREADS)
+        self._chance = random.Random()
+        self._pace = Pace()
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """What nine of ten of the champion's answers took at most, where that is known."""
+        return self._pace.usual_seconds
+
+    async def answer(self, served: Served, key: bytes | None, work: Work[T], *, beside: bool) -> Worked[T]:
+        """Returns what the right model makes of a request.
+
+        Args:
+            served: the champion, and the contender where a rollout goes on.
+            key: whatever the same client sends each time, so that it gets the same arm; None: by chance.
+            work: answers it from a model.
+            beside: whether the champion's work takes long enough to leave the event loop to others.
+
+        Raises:
+            whatever the champion raises: a refusal where the request is wrong.
+        """
+        contender = served.contender
+        if contender is None:
+            worked, seconds = await _run(work, served, beside)
+            self._pace.add(seconds)
+            return worked
+        if not _is_chosen(contender, key, self._chance):
+            return await self._champion(served, contender, work, beside)
+        asked, start = await self._challenge(contender, work), time.perf_counter()
+        if isinstance(asked, Worked):
+            self._copy(Copy(served.bundle, asked.rows, asked.prediction, contender.tally, counts=False))
+            return asked
+        worked, _ = await _run(work, served, beside)  # raises where the request is wrong, and blames nobody then
+        if asked is Asked.FAILED:
+            contender.tally.challenger(time.perf_counter() - start, failed=True)
+        return worked
+
+    async def _champion(self, served: Served, contender: Contender, work: Work[T], beside: bool) -> Worked[T]:
+        """Asks the champion, and counts it; in the shadow the challenger gets a copy when the answer is on its way."""
+        start = time.perf_counter()
+        try:
+            worked, seconds = await _run(work, served, beside)
+        except Refusal:
+            raise
+        except Exception:
+            contender.tally.champion(time.perf_counter() - start, failed=True)
+            raise
+        self._pace.add(seconds)
+        contender.tally.champion(seconds)
+        if contender.weight == SHADOW:
+            bundle = contender.served.bundle
+            self._copy(Copy(bundle, worked.rows, worked.prediction, contender.tally, counts=True))
+        return worked
+
+    async def _challenge(self, contender: Contender, work: Work[T]) -> "Worked[T] | Asked":
+        """Returns what the challenger makes of the request, or why there is nothing."""
+        if not self._free.acquire(blocking=False):
+            return Asked.BUSY
+        running = self._pool.submit(_timed, work, contender.served)
+        running.add_done_callback(lambda _: self._free.release())
+        try:
+            worked, seconds = await asyncio.wait_for(asyncio.wrap_future(running), DEADLINE_SECONDS)
+        except Exception:  # noqa: BLE001 - whatever a challenger does, its client gets the champion's answer
+            return Asked.FAILED
+        contender.tally.challenger(seconds)
+        return worked
+
+    def _copy(self, copy: Copy) -> None:
+        """Puts a copy in the queue at the event loop's next turn: the answer goes out first."""
+        asyncio.get_running_loop().call_soon(self._copies.offer, copy)
+
+
+class Asked(Enum):
+    """Why a challenger gave no answer: it failed, or all its threads are at work."""
+
+    FAILED = "failed"
+    BUSY = "busy"
+
+
+def _is_chosen(contender: Contender, key: bytes | None, chance: random.Random) -> bool:
+    """Returns whether the request is the challenger's."""
+    if contender.weight == SHADOW:
+        return False
+    return (chance.random() if key is None else place_of(key, contender.served.version)) < contender.weight
+
+
+def place_of(key: bytes, version: int) -> float:
+    """Returns where in [0, 1) a key lies, evenly spread; each challenger meets other clients first."""
+    digest = hashlib.blake2b(key, digest_size=8, salt=version.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+async def _run(work: Work[T], served: Served, beside: bool) -> tuple[Worked[T], float]:
+    return await asyncio.to_thread(_timed, work, served) if beside else _timed(work, served)
+
+
+def _timed(work: Work[T], model: Served) -> tuple[Worked[T], float]:
+    start = time.perf_counter()
+    worked = work(model)
+    return worked, time.perf_counter() - start
