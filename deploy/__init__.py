@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deploy.address import EndpointAddress
-    from deploy.client import Answer, Client
+    from deploy.client import Answer, Client, RequestRefused
     from deploy.handle import EndpointHandle, endpoint_handle
     from deploy.places import known_endpoints
     from deploy.serve_instance import stop_serve
@@ -22,6 +22,7 @@ __all__ = [
     "Client",
     "EndpointAddress",
     "EndpointHandle",
+    "RequestRefused",
     "endpoint_handle",
     "known_endpoints",
     "start_endpoint",
@@ -34,6 +35,7 @@ _HOMES = {
     "Client": "client",
     "EndpointAddress": "address",
     "EndpointHandle": "handle",
+    "RequestRefused": "client",
     "endpoint_handle": "handle",
     "known_endpoints": "places",
     "start_endpoint": "starting",

@@ -15,13 +15,26 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deploy.bundle import Lineage
+from deploy.bundle import Lineage, Schema
 from deploy.copies import open_bundle
-from deploy.decisions import decide_place, decide_promotion, decide_rollback
-from deploy.endpoint import Event
+from deploy.decisions import (
+    decide_by_hand,
+    decide_challenge,
+    decide_freeze,
+    decide_place,
+    decide_promotion,
+    decide_rollback,
+    decide_verdict,
+    why_not_now,
+)
+from deploy.endpoint import EndpointState, Event
+from deploy.evidence import Evidence, Judgement
+from deploy.evidence_file import EvidenceFile
 from deploy.ledger import Ledger
-from deploy.versions import Offer, Place, Routing
+from deploy.rollout import judge, slow_limit
+from deploy.versions import Offer, Place, Routing, Version
 from orchestrator.domain.errors import BundleError
+from orchestrator.domain.rollout import RolloutPlan
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +58,7 @@ class EndpointActor:
         self._name = name
         self._storage = storage
         self._ledger: Ledger | None = None
+        self._evidence = EvidenceFile(storage, name)
         self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._handle: Any = None
@@ -70,6 +84,117 @@ class EndpointActor:
             events = decide_promotion(ledger.state, offer, who=who, why=why, at=_now())
             return self._enforce(ledger, events, start, verified)
 
+    def offer(self, bundle_uri: str, plan: dict[str, Any], who: str, why: str) -> dict[str, Any]:
+        """Takes a bundle that a study offers, and begins its rollout by the plan, or promotes it where that says so.
+
+        Returns:
+            version (None where it has none), `state`: `full` (it answers all requests), `rollout`, `waiting` (another
+            challenger is in its rollout, or the endpoint is frozen) or `withdrawn`, and `reason`; what `promote`
+            returns where something changed.
+
+        Raises:
+            BundleError: when the bundle is damaged, cannot answer, or does not take and give what the champion does,
+                so that clients could not be shared between them.
+        """
+        start = time.perf_counter()
+        ledger, wanted = self._open(), RolloutPlan.from_dict(plan)
+        offer = _check_bundle(bundle_uri, None)
+        verified = time.perf_counter()
+        with self._writing:
+            state = ledger.state
+            against = why_not_now(state, offer)
+            if against is not None:
+                known = state.of_digest(offer.digest)
+                version = None if known is None else known.number
+                return {"version": version, "state": against[0], "reason": against[1], "changed": False}
+            if wanted.steps:
+                _check_alike(state, bundle_uri)
+            slow_seconds = slow_limit(wanted, self._usual_seconds() if wanted.steps else None)
+            events = decide_challenge(state, offer, wanted, slow_seconds, who=who, why=why, at=_now())
+            done = self._enforce(ledger, events, start, verified)
+            version = ledger.state.of_digest(offer.digest)
+            assert version is not None, "an offer that was taken is a version"
+            return done | self._standing(ledger.state, version)
+
+    def standing(self, version: int) -> dict[str, Any]:
+        """Returns where a version stands: `version`, `state` as `offer` has it, `reason`, and how often it was asked.
+
+        The state of one that answered once and does not any more is `former`.
+        """
+        state = self._open().state
+        if version not in state.versions:
+            return {"version": None, "state": "unknown", "reason": "there is no such version", "asked": 0}
+        return self._standing(state, state.versions[version])
+
+    def _standing(self, state: EndpointState, known: Version) -> dict[str, Any]:
+        said: dict[str, Any] = {"version": known.number, "reason": "", "asked": 0}
+        if state.rollout is not None and state.rollout.version == known.number:
+            asked = self._evidence.book.total.challenger.asked
+            return said | {"state": "rollout", "reason": f"it is at {state.rollout.stage}", "asked": asked}
+        if known.number in state.withdrawn:
+            return said | {"state": "withdrawn", "reason": state.withdrawn[known.number]}
+        return said | {"state": "full" if state.current and state.current.number == known.number else "former"}
+
+    def observe(self, replica: str, rollout: int, evidence: dict[str, Any] | None, labels: list[list[Any]]) -> None:
+        """Takes what a replica counted in a rollout, and labels; decides about the challenger, and tells the replicas.
+
+        Args:
+            replica: a name of its process.
+            rollout: the number of the rollout that it counted in; 0 for none.
+            evidence: all that it counted since that began.
+            labels: the fields of a `Judgement` each.
+        """
+        ledger = self._open()
+        with self._writing:
+            state, book = ledger.state, self._evidence.book
+            if state.rollout is not None:
+                book.begin(state.rollout.number)
+            if evidence is not None:
+                book.take(replica, rollout, Evidence.from_dict(evidence))
+            challenger = 0 if state.rollout is None else state.rollout.version
+            for label in labels:
+                book.judge(Judgement(*label), challenger)
+            events: list[Event] = []
+            if state.rollout is not None:
+                now = _now()
+                events = decide_verdict(state, judge(state.rollout, book.total, now), book.total, at=now)
+            self._evidence.save(at_once=bool(events))
+            if events:
+                self._enforce(ledger, events, time.perf_counter(), time.perf_counter())
+
+    def promote_version(self, version: int, who: str, why: str) -> dict[str, Any]:
+        """Makes a version answer all requests, by hand: the challenger, an earlier one, or one that was withdrawn.
+
+        Returns what `promote` does.
+
+        Raises:
+            EndpointError: there is no such version.
+            BundleError: its bundle is gone or damaged; what answers now goes on answering.
+        """
+        start = time.perf_counter()
+        ledger = self._open()
+        with self._writing:
+            events = decide_by_hand(ledger.state, version, who=who, why=why, at=_now())
+            return self._enforce_checked(ledger, events, start)
+
+    def freeze(self, frozen: bool, who: str, why: str) -> bool:
+        """Lets nothing change by itself from now on, or again; returns whether that is new."""
+        ledger = self._open()
+        with self._writing:
+            return ledger.record(decide_freeze(ledger.state, frozen=frozen, who=who, why=why, at=_now()))
+
+    def _usual_seconds(self) -> float | None:
+        """Returns what nine of ten of the champion's answers take, at the slowest replica."""
+        reports, _ = self._broadcast("report")
+        return max((report["usual_seconds"] for report in reports if report.get("usual_seconds")), default=None)
+
+    def _enforce_checked(self, ledger: Ledger, events: list[Event], start: float) -> dict[str, Any]:
+        """Records a decision for a version that has to be there still, and brings it to the replicas."""
+        for event in events:
+            if "uri" in event:
+                _check_bundle(event["uri"], event["lineage"])
+        return self._enforce(ledger, events, start, time.perf_counter())
+
     def _enforce(self, ledger: Ledger, events: list[Event], start: float, verified: float) -> dict[str, Any]:
         """Records a decision and brings it to the replicas."""
         changed = ledger.record(events)
@@ -80,6 +205,7 @@ class EndpointActor:
             "version": routing.version,
             "generation": routing.generation,
             "changed": changed,
+            "events": [str(event["type"]) for event in events],
             "seconds": time.perf_counter() - start,
             "verify_seconds": verified - start,
             "replicas": replicas,
@@ -89,6 +215,8 @@ class EndpointActor:
     def rollback(self, version: int | None, who: str, why: str) -> dict[str, Any]:
         """Makes an earlier version answer again (None: the one before the present one); returns what `promote` does.
 
+        In a rollout, without a version, the challenger is withdrawn and nothing else happens.
+
         Raises:
             EndpointError: there is no such version.
             BundleError: its bundle is gone or damaged; what answers now goes on answering.
@@ -97,16 +225,14 @@ class EndpointActor:
         ledger = self._open()
         with self._writing:
             events = decide_rollback(ledger.state, version, who=who, why=why, at=_now())
-            for event in events:
-                _check_bundle(event["uri"], event["lineage"])
-            return self._enforce(ledger, events, start, time.perf_counter())
+            return self._enforce_checked(ledger, events, start)
 
-    def place(self, host: str, port: int, prefix: str) -> None:
+    def place(self, host: str, port: int, prefix: str, grpc_port: int | None = None) -> None:
         """Records where the endpoint is reached."""
         ledger = self._open()
         with self._writing:
             self._handle = None  # whoever places an endpoint may have deployed it anew
-            ledger.record(decide_place(ledger.state, Place(host, port, prefix), at=_now()))
+            ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port), at=_now()))
 
     def routing(self) -> dict[str, Any] | None:
         """Returns the routing that replicas have to follow; None before the first promotion."""
@@ -115,7 +241,7 @@ class EndpointActor:
 
     def status(self) -> dict[str, Any]:
         """Returns versions, the one that answers, the place, and each running replica's report."""
-        state = self._open().state
+        state, evidence = self._open().state, self._evidence.book.total
         replicas, errors = self._broadcast("report")
         return {
             "name": self._name,
@@ -125,6 +251,10 @@ class EndpointActor:
             "generation": state.generation,
             "current": state.current.to_dict() if state.current else None,
             "versions": [version.to_dict() for version in state.versions.values()],
+            "rollout": None if state.rollout is None else state.rollout.to_dict() | {"evidence": evidence.to_dict()},
+            "withdrawn": dict(state.withdrawn),
+            "frozen": state.frozen,
+            "labels": {version: list(counts) for version, counts in self._evidence.book.versions.items()},
             "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
             "replicas": replicas,
             "errors": errors,
@@ -163,6 +293,23 @@ def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:
             "said. Promote it with its own lineage."
         )
     return Offer(bundle.uri, bundle.digest, bundle.lineage)
+
+
+def _check_alike(state: EndpointState, uri: str) -> None:
+    """Refuses a challenger that other requests would have to be sent to than to the champion."""
+    assert state.current is not None or not state.versions, "versions begin with one that answers"
+    if state.current is None:
+        return
+    champion, challenger = open_bundle(state.current.uri).schema, open_bundle(uri).schema
+    if _interface(champion) != _interface(challenger):
+        raise BundleError(
+            f"The bundle {uri} takes or gives other columns or labels than version {state.current.number}, which "
+            "answers: requests cannot be shared between them. Promote it without a rollout (kind: full)."
+        )
+
+
+def _interface(schema: Schema) -> tuple[object, ...]:
+    return schema.columns, schema.kind, schema.labels, tuple((column.name, column.kind) for column in schema.raw)
 
 
 def _origin(lineage: Lineage) -> tuple[str, int, int]:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -12,13 +13,25 @@ from deploy.tokens import read_token
 
 @dataclass(frozen=True, slots=True)
 class EndpointAddress:
-    """What a client needs. `port` differs from `asked_port` when that one was taken."""
+    """What a client needs. `port` differs from `asked_port` when that one was taken.
+
+    `grpc_port` is where it answers over gRPC, on the same host; None where it does not.
+    """
 
     name: str
     url: str
     port: int
     token_file: Path
     asked_port: int
+    grpc_port: int | None = None
+
+    @property
+    def grpc_target(self) -> str | None:
+        """The address for a gRPC channel, `host:port`; None where it does not answer over gRPC."""
+        if self.grpc_port is None:
+            return None
+        host = urlsplit(self.url).hostname or ""
+        return f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}"
 
     @property
     def token(self) -> str:

@@ -1,21 +1,54 @@
-"""Asks an endpoint from Python, over one kept connection."""
+"""Asks an endpoint from Python, over one kept connection.
 
-from collections.abc import Mapping, Sequence
+with Client("http://127.0.0.1:8000", token) as client:
+    client.predict([{"width": 1.5, "height": 2.0}]).predictions
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import httpx
 import orjson
+from numpy.typing import NDArray
 
+from deploy.sent_rows import Payload, SentRows
+from deploy.waiting import Attempts, asked_pause
 from orchestrator.domain.errors import EndpointError
 
 Row = Mapping[str, Any] | Sequence[Any]
+Rows = Sequence[Row] | NDArray[Any] | Any
+"""Records of columns, lists of cells in their order, an array (n, f), or a table of pyarrow, pandas or polars."""
+
+BATCH_ROWS = 1000  # of a call; an endpoint takes 4096 and 8 MiB
+CONNECT_SECONDS = 5.0
+BUSY = (429, 503)  # the request was not begun
+TOO_LARGE = 413
+
+
+class RequestRefused(EndpointError):
+    """The endpoint answered, with a status that is no success and a reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"The endpoint refused with status {status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["RequestRefused"], tuple[int, str]]:
+        return RequestRefused, (self.status, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the endpoint said, and which version and trial said it."""
+    """What the endpoint said, and which version and trial said it.
+
+    `probabilities` are (n, classes), in the order of the model's labels, and empty for a regression. A model that
+    changed between the calls for a large table answered some rows each: `versions` names all, in order, and the other
+    fields are of the last.
+    """
 
     predictions: tuple[Any, ...]
     probabilities: tuple[tuple[float, ...], ...]
@@ -23,46 +56,86 @@ class Answer:
     study: str
     trial: int
     status: int
+    versions: tuple[str, ...] = ()
+
+    @classmethod
+    def joined(cls, answers: Sequence["Answer"]) -> "Answer":
+        """Returns the answer to several calls, one of them at least."""
+        last = answers[-1]
+        return cls(
+            predictions=tuple(one for answer in answers for one in answer.predictions),
+            probabilities=tuple(one for answer in answers for one in answer.probabilities),
+            version=last.version,
+            study=last.study,
+            trial=last.trial,
+            status=last.status,
+            versions=tuple(dict.fromkeys(answer.version for answer in answers)),
+        )
 
 
 class Client:
     """Sends rows to an endpoint and counts how it went. For one thread; each thread takes a client of its own.
 
-    A connection that breaks is tried again once: a prediction changes nothing, so asking twice is safe.
-    `requests` counts calls, `failed` those that ended in an error, `retried` second attempts.
+    A connection that breaks, and a 429 or 503, are tried again, with growing pauses or after what `Retry-After` says:
+    a prediction changes nothing, so asking twice is safe. An answer that does not come within the time is not asked for
+    again, nor is any other refusal. `requests` counts calls of `predict`, `failed` those that ended in an error,
+    `retried` further attempts.
 
-    Example:
-        with Client(address.url, address.token) as client:
-            client.predict([row]).predictions
+    Args:
+        url: of the endpoint.
+        token: its bearer token.
+        timeout_seconds: how long one attempt may wait for the endpoint, 5 s of them at most for the connection.
+        attempts: how often a request is sent at most; 1 for never again.
+        batch_rows: how many rows go in one request; it is halved where the endpoint finds them too large.
+        pause: waits between attempts.
     """
 
-    def __init__(self, url: str, token: str, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_seconds: float = 10.0,
+        attempts: int = 4,
+        batch_rows: int = BATCH_ROWS,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if attempts < 1 or batch_rows < 1:
+            raise EndpointError(f"A client needs 1 attempt and 1 row or more; given {attempts} and {batch_rows}.")
         self.url = url.rstrip("/")
         self.requests = 0
         self.failed = 0
         self.retried = 0
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-        self._http = httpx.Client(headers=headers, timeout=timeout_seconds)
+        self._attempts = attempts
+        self._batch_rows = batch_rows
+        self._pause = pause
+        self._random = random.Random()
+        times = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS))
+        self._http = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=times)
 
-    def predict(self, rows: Sequence[Row]) -> Answer:
-        """Returns the answers for the rows: records of columns, or lists of cells in their order.
+    def predict(self, rows: Rows) -> Answer:
+        """Returns the answers for the rows, in their order; a large table is sent in several requests.
+
+        Args:
+            rows: records of columns, or lists of cells in their order; an array (n, features); or a table of pyarrow,
+                pandas or polars. What is missing is None, null or, in tables and arrays, NaN.
 
         Raises:
-            EndpointError: when the endpoint cannot be reached, or refuses; the message has its reason.
+            RequestRefused: when the endpoint refuses; it has the status and the reason.
+            EndpointError: when the endpoint cannot be reached, or the rows cannot be sent.
         """
         self.requests += 1
-        body = orjson.dumps({"rows": rows}, option=orjson.OPT_SERIALIZE_NUMPY, default=list)
         try:
-            return _answer(self._send("POST", "/predict", body))
+            return self._predict(SentRows.of(rows))
         except EndpointError:
             self.failed += 1
             raise
 
     def is_ready(self) -> bool:
-        """Returns whether a model answers; False when the endpoint cannot be reached."""
+        """Returns whether a model answers; False when the endpoint cannot be reached. Asked once."""
         try:
-            return self._send("GET", "/v2/health/ready", b"").status_code == 200
-        except EndpointError:
+            return self._http.get(f"{self.url}/v2/health/ready").status_code == 200
+        except httpx.TransportError:
             return False
 
     def close(self) -> None:
@@ -77,17 +150,38 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, method: str, path: str, body: bytes) -> httpx.Response:
-        try:
-            return self._http.request(method, self.url + path, content=body)
-        except (httpx.NetworkError, httpx.RemoteProtocolError):  # a slow answer is none of these
+    def _predict(self, rows: SentRows) -> Answer:
+        answers: list[Answer] = []
+        start, size = 0, self._batch_rows
+        while start < len(rows) or not answers:  # an empty table is sent too: the endpoint says what is wrong
+            batch = rows.part(start, start + size)
+            response = self._send(batch.payload())
+            if response.status_code == TOO_LARGE and len(batch) > 1:
+                size = max(1, len(batch) // 2)
+                continue
+            answers.append(_answer(response))
+            start += size
+        return answers[0] if len(answers) == 1 else Answer.joined(answers)
+
+    def _send(self, payload: Payload) -> httpx.Response:
+        tries = Attempts(self._attempts, self._random)
+        headers = {"content-type": payload.media, "accept": "application/json"}
+        while True:
+            try:
+                response = self._http.post(f"{self.url}/predict", content=payload.body, headers=headers)
+            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
+                pause = tries.next_pause()
+                if pause is None:
+                    raise self._unreachable(error) from error
+            except httpx.TransportError as error:  # a slow answer: asked again it would take as long
+                raise self._unreachable(error) from error
+            else:
+                busy = response.status_code in BUSY
+                pause = tries.next_pause(asked_pause(response.headers.get("retry-after"))) if busy else None
+                if pause is None:
+                    return response
             self.retried += 1
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        try:
-            return self._http.request(method, self.url + path, content=body)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+            self._pause(pause)
 
     def _unreachable(self, error: httpx.TransportError) -> EndpointError:
         return EndpointError(
@@ -103,7 +197,7 @@ def _answer(response: httpx.Response) -> Answer:
         given = {"error": response.text[:200]}
     if response.status_code != 200:
         reason = given.get("error", given) if isinstance(given, dict) else given
-        raise EndpointError(f"The endpoint refused with status {response.status_code}: {reason}")
+        raise RequestRefused(response.status_code, str(reason))
     return Answer(
         predictions=tuple(given["predictions"]),
         probabilities=tuple(tuple(row) for row in given.get("probabilities", ())),
@@ -111,4 +205,5 @@ def _answer(response: httpx.Response) -> Answer:
         study=given["study"],
         trial=given["trial"],
         status=response.status_code,
+        versions=(given["version"],),
     )

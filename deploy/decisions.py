@@ -131,7 +131,8 @@ def decide_place(state: EndpointState, place: Place, *, at: str) -> list[Event]:
     """Returns the events that record where the endpoint is reached; none when that is known."""
     if state.place == place:
         return []
-    return [{"type": "placed", "host": place.host, "port": place.port, "prefix": place.prefix, "at": at}]
+    grpc = {} if place.grpc_port is None else {"grpc_port": place.grpc_port}
+    return [{"type": "placed", "host": place.host, "port": place.port, "prefix": place.prefix, **grpc, "at": at}]
 
 
 def _version_of(state: EndpointState, offer: Offer, *, who: str, why: str, at: str) -> Version:

@@ -119,7 +119,14 @@ def _unfrozen(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
 
 
 def _placed(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
-    return replace(state, place=Place(str(event["host"]), int(event["port"]), str(event["prefix"])))
+    grpc_port = event.get("grpc_port")
+    place = Place(
+        str(event["host"]),
+        int(event["port"]),
+        str(event["prefix"]),
+        None if grpc_port is None else int(grpc_port),
+    )
+    return replace(state, place=place)
 
 
 _MOVES: Mapping[str, Callable[[EndpointState, Mapping[str, Any]], EndpointState]] = {

@@ -9,6 +9,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from deploy.actors import NAMESPACE, actor_name
 from deploy.bundle import Lineage
 from orchestrator.domain.errors import EndpointError, OrchestratorError
+from orchestrator.domain.rollout import RolloutPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,51 @@ class EndpointHandle:
         answer: dict[str, Any] = self._ask(self.actor.rollback.remote(version, who, why), timeout_seconds)
         return answer
 
+    def offer(
+        self, bundle_uri: str, plan: RolloutPlan, *, who: str = "", why: str = "", timeout_seconds: float = 60.0
+    ) -> dict[str, Any]:
+        """Offers a bundle, to be rolled out by the plan; see `EndpointActor.offer` for what is returned.
+
+        Raises:
+            BundleError: when the bundle is damaged, cannot answer, or does not fit the champion.
+            EndpointError: when the endpoint does not answer in time; ask again.
+        """
+        asked = self.actor.offer.remote(bundle_uri, plan.to_dict(), who, why)
+        answer: dict[str, Any] = self._ask(asked, timeout_seconds)
+        return answer
+
+    def standing(self, version: int, timeout_seconds: float = 30.0) -> dict[str, Any]:
+        """Returns where a version stands; see `EndpointActor.standing`."""
+        answer: dict[str, Any] = self._ask(self.actor.standing.remote(version), timeout_seconds)
+        return answer
+
+    def promote_version(
+        self, version: int, *, who: str = "", why: str = "", timeout_seconds: float = 60.0
+    ) -> dict[str, Any]:
+        """Makes a version answer all requests, by hand; see `EndpointActor.promote_version`.
+
+        Raises:
+            BundleError: its bundle is gone or damaged.
+            EndpointError: there is no such version, or the endpoint does not answer in time.
+        """
+        answer: dict[str, Any] = self._ask(self.actor.promote_version.remote(version, who, why), timeout_seconds)
+        return answer
+
+    def freeze(self, frozen: bool, *, who: str = "", why: str = "", timeout_seconds: float = 30.0) -> bool:
+        """Lets nothing change by itself, or again; returns whether that is new."""
+        return bool(self._ask(self.actor.freeze.remote(frozen, who, why), timeout_seconds))
+
+    def observe(
+        self,
+        replica: str,
+        rollout: int,
+        evidence: dict[str, Any] | None,
+        labels: list[list[Any]],
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        """Brings what a replica counted to the endpoint; see `EndpointActor.observe`."""
+        self._ask(self.actor.observe.remote(replica, rollout, evidence, labels), timeout_seconds)
+
     def status(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
         """Returns versions, the one that answers, the place and the replicas; see `EndpointActor.status`."""
         answer: dict[str, Any] = self._ask(self.actor.status.remote(), timeout_seconds)
@@ -62,9 +108,11 @@ class EndpointHandle:
         answer: dict[str, Any] | None = self._ask(self.actor.routing.remote(), timeout_seconds)
         return answer
 
-    def place(self, host: str, port: int, prefix: str, timeout_seconds: float = 30.0) -> None:
+    def place(
+        self, host: str, port: int, prefix: str, grpc_port: int | None = None, timeout_seconds: float = 30.0
+    ) -> None:
         """Records where the endpoint is reached."""
-        self._ask(self.actor.place.remote(host, port, prefix), timeout_seconds)
+        self._ask(self.actor.place.remote(host, port, prefix, grpc_port), timeout_seconds)
 
     def _ask(self, reference: Any, timeout_seconds: float) -> Any:
         try:

@@ -13,12 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from deploy.app import AppSettings, EndpointApp
+from deploy.bundle import Bundle
 from deploy.copies import open_bundle
 from deploy.following import JournalFollower
+from deploy.grpc_service import GrpcService
 from deploy.places import journal_directory
-from deploy.served import ModelSlot, Served
+from deploy.reporting import report_for_ever
+from deploy.served import Contender, ModelSlot, Served
+from deploy.tally import Tally
 from deploy.tokens import token_of
-from deploy.versions import Routing
+from deploy.versions import Contest, Routing
 from orchestrator.domain.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
@@ -29,19 +33,26 @@ YOUNG_SECONDS, YOUNG_FOLLOW_SECONDS = 30.0, 0.02
 STORE_FOLLOW_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 5.0, 0.5  # an object store is paid for each listing
 
 
-class EndpointReplica:
-    """The deployment's class. Its slot is written under `_changing`, by a swap or by the thread that follows."""
+class EndpointReplica(GrpcService):
+    """The deployment's class. Its slot is written under `_changing`, by a swap or by the thread that follows.
 
-    def __init__(self, name: str, storage: str, threads: int = 1) -> None:
+    `is_private`: only this host may call it over gRPC.
+    """
+
+    def __init__(self, name: str, storage: str, is_private: bool = True, threads: int = 1) -> None:
         self._threads = threads
         self._slot = ModelSlot()
         self._changing = threading.Lock()
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
-        token = token_of(storage, name)
-        self._app = EndpointApp(AppSettings(name, token, program_version=_program_version()), self._slot)
+        self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
+        self._app = EndpointApp(self._settings, self._slot)
+        self._counts = self._app.counts
+        self._is_private = is_private
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
+        reporting = (name, self._slot, self._app.feedback)
+        threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> EndpointApp:
         """Returns the application that requests go to; Serve asks for it once, after the constructor."""
@@ -67,6 +78,9 @@ class EndpointReplica:
             "refused": counts.refused,
             "failed": counts.failed,
             "fault": self._fault,
+            "usual_seconds": self._app.arms.usual_seconds,
+            "contender": None if served is None or served.contender is None else served.contender.served.version,
+            "weight": None if served is None or served.contender is None else served.contender.weight,
         }
 
     def check_health(self) -> None:
@@ -100,10 +114,30 @@ class EndpointReplica:
             served = self._slot.served
             if served is not None and served.generation >= routing.generation:
                 return
-            bundle = open_bundle(routing.uri, threads=self._threads)
-            bundle.warm_up()
-            self._slot.put(Served(bundle, routing.version, routing.generation))
+            bundle = self._loaded(served, routing.version, routing.uri)
+            contender = (
+                None if routing.contest is None else self._contender(served, routing.contest, routing.generation)
+            )
+            self._slot.put(Served(bundle, routing.version, routing.generation, contender))
             self._fault = ""
+
+    def _contender(self, served: Served | None, contest: Contest, generation: int) -> Contender:
+        """Returns the challenger that is to answer its share; what was counted in its rollout goes on."""
+        before = None if served is None else served.contender
+        goes_on = before is not None and before.number == contest.number
+        tally = before.tally if before is not None and goes_on else Tally(contest.slow_seconds)
+        bundle = self._loaded(served, contest.version, contest.uri)
+        return Contender(Served(bundle, contest.version, generation), contest.number, contest.weight, tally)
+
+    def _loaded(self, served: Served | None, version: int, uri: str) -> Bundle:
+        """Returns a bundle, warmed up; the one that this replica holds already, as champion or as challenger."""
+        held = [] if served is None else [served, *([served.contender.served] if served.contender else [])]
+        known = next((one.bundle for one in held if (one.version, one.bundle.uri) == (version, uri)), None)
+        if known is not None:
+            return known
+        bundle = open_bundle(uri, threads=self._threads)
+        bundle.warm_up()
+        return bundle
 
 
 def _program_version() -> str:

@@ -8,38 +8,77 @@ without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions
+from ray.serve.config import HTTPOptions, gRPCOptions
 from ray.serve.context import _get_global_client
 
 from deploy.ports import free_port
+from orchestrator.domain.errors import EndpointError
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # its name and namespace
 WILDCARDS = ("0.0.0.0", "::")
 SHUTDOWN_SECONDS = 20.0
 POLL_SECONDS = 0.05
+ANY_HOST = "0.0.0.0"  # Serve's gRPC proxy listens on all addresses, and takes no other
+GRPC_SERVICE = "deploy.grpc_service.add_to_server"
 
 
-def ensure_serve(host: str, port: int) -> tuple[str, int]:
-    """Returns the host and port that Serve listens on; starts it, on the next free port, where it does not run."""
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where Serve listens; `grpc_port` None: not for gRPC."""
+
+    host: str
+    port: int
+    grpc_port: int | None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is there for its own host alone."""
+        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+
+
+def ensure_serve(host: str, port: int, grpc_port: int | None = None) -> Listening:
+    """Returns where Serve listens; starts it, on the next free ports, where it does not run.
+
+    Raises:
+        EndpointError: Serve runs already and without gRPC, which was asked for; or no port is free.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     client = _client()
     if client is not None:
-        return str(client.http_config.host), int(client.http_config.port)
-    chosen = free_port(host, port)
-    # Without grpc_options no gRPC port is opened.
+        return _listening(client, grpc_port)
+    chosen = Listening(host, free_port(host, port), None if grpc_port is None else free_port(ANY_HOST, grpc_port))
     serve.start(
         # An address of the head's own is on no other host. All addresses are: then every host that has a replica
         # answers, and goes on answering while the head is away.
         proxy_location="EveryNode" if host in WILDCARDS else "HeadOnly",
-        http_options=HTTPOptions(host=host, port=chosen),
+        http_options=HTTPOptions(host=host, port=chosen.port),
+        grpc_options=_grpc_options(chosen.grpc_port),
         logging_config=QUIET,
     )
-    return host, chosen
+    return chosen
+
+
+def _listening(client: Any, asked: int | None) -> Listening:
+    running = ray.get(client._controller.get_grpc_config.remote())
+    grpc_port = int(running.port) if GRPC_SERVICE in running.grpc_servicer_functions else None
+    if grpc_port is None and asked is not None:
+        raise EndpointError(
+            f"gRPC was asked for at port {asked}, and Serve runs in this Ray cluster without it; only its start can "
+            "open that port. End all endpoints (`orchestrator down`), then start this one first."
+        )
+    return Listening(str(client.http_config.host), int(client.http_config.port), grpc_port)
+
+
+def _grpc_options(port: int | None) -> gRPCOptions | None:
+    if port is None:
+        return None  # no port is opened
+    return gRPCOptions(port=port, grpc_servicer_functions=[GRPC_SERVICE], enable_reflection=False)
 
 
 def running_applications() -> set[str]:

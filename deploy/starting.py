@@ -48,6 +48,7 @@ def start_endpoint(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    grpc_port: int | None = None,
     replicas: int = 1,
     replica_cpus: float = 1.0,
     timeout_seconds: float = 120.0,
@@ -55,8 +56,8 @@ def start_endpoint(
     """Returns the address of the endpoint; starts whatever of it does not run yet.
 
     Asked again, it changes nothing and returns the same address. When `port` is taken the next free one is used, and
-    the address says both. The caller has connected to Ray. Takes 5-10 s the first time; serves whatever version its
-    journal says, at first none.
+    the address says both; likewise `grpc_port`, which is opened only where it is given. The caller has connected to
+    Ray. Takes 5-10 s the first time; serves whatever version its journal says, at first none.
 
     Raises:
         EndpointError: when it cannot be reached within the time, with what Serve says about it.
@@ -67,10 +68,11 @@ def start_endpoint(
     scale = Scale(replicas, replica_cpus)
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Storage.of(storage))
-    listening = ensure_serve(host, port)
-    prefix = _ensure_application(name, Storage.of(storage), scale)
-    handle.place(*listening, prefix)
-    address = EndpointAddress(name, _url(*listening, prefix), listening[1], token, port)
+    listening = ensure_serve(host, port, grpc_port)
+    prefix = _ensure_application(name, Storage.of(storage), scale, listening.is_private)
+    handle.place(listening.host, listening.port, prefix, listening.grpc_port)
+    url = _url(listening.host, listening.port, prefix)
+    address = EndpointAddress(name, url, listening.port, token, port, listening.grpc_port)
     _wait_until_live(address, scale, timeout_seconds)
     return address
 
@@ -116,7 +118,7 @@ def _ensure_actor(name: str, storage: Storage) -> EndpointHandle:
     return handle
 
 
-def _ensure_application(name: str, storage: Storage, scale: Scale) -> str:
+def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: bool) -> str:
     """Returns the route prefix of the endpoint's application; deploys it where it does not run."""
     running = running_applications()
     prefixes = {application: _prefix(application) for application in running}
@@ -137,7 +139,7 @@ def _ensure_application(name: str, storage: Storage, scale: Scale) -> str:
             "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         },
     )
-    target = serve.RunTarget(deployment.bind(name, str(storage)), name=name, route_prefix=prefix)
+    target = serve.RunTarget(deployment.bind(name, str(storage), is_private), name=name, route_prefix=prefix)
     serve.run_many([target], wait_for_applications_running=False)
     return prefix
 

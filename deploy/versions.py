@@ -114,8 +114,9 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an endpoint is reached."""
+    """Where an endpoint is reached; `grpc_port` None: not over gRPC."""
 
     host: str
     port: int
     prefix: str
+    grpc_port: int | None = None

@@ -29,7 +29,8 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
     say("starting Ray…")
     start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
     say("starting the endpoint…")
-    address = start_endpoint(name, storage, port=asked, replica_cpus=REPLICA_CPUS)
+    grpc_port = state.place.grpc_port if state.place else None
+    address = start_endpoint(name, storage, port=asked, grpc_port=grpc_port, replica_cpus=REPLICA_CPUS)
     current = state.current
     if current is not None:
         _wait_until_ready(address)
@@ -38,6 +39,7 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
         "url": address.url,
         "port": address.port,
         "asked_port": address.asked_port,
+        "grpc_port": address.grpc_port,
         "token_file": str(address.token_file),
         "version": None if current is None else current.number,
         "study": None if current is None else current.lineage.study,

@@ -33,7 +33,10 @@ def reach(
     if outcome.endpoint is not None:
         known = outcome.endpoint
         path = ensure_token(specification.storage, serve.name)
-        return EndpointAddress(known["name"], known["url"], known["port"], path, known["asked_port"]), ""
+        address = EndpointAddress(
+            known["name"], known["url"], known["port"], path, known["asked_port"], known["grpc_port"]
+        )
+        return address, ""
     try:
         return _bring_up(specification, serve, address, say), ""
     except OrchestratorError as error:
@@ -51,5 +54,11 @@ def _bring_up(
         connect(address)
     say("starting the endpoint…")
     return start_endpoint(
-        serve.name, storage, host=serve.host, port=serve.port, replicas=serve.replicas, replica_cpus=serve.replica_cpus
+        serve.name,
+        storage,
+        host=serve.host,
+        port=serve.port,
+        grpc_port=serve.grpc_port,
+        replicas=serve.replicas,
+        replica_cpus=serve.replica_cpus,
     )

@@ -203,18 +203,20 @@ class ServeSpecification:
     replica_cpus: float = 1.0
     margin: float = 0.0
     host: str = "127.0.0.1"
+    grpc_port: int | None = None  # None: no gRPC
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
         """Returns the parsed section, or None where nothing is served."""
         if given is None or given is False:
             return None
-        known = ("name", "host", "port", "replicas", "cpu", "promote")
+        known = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote")
         section = _section("serve", {} if given is True else given, known)
         replicas = section.get("replicas", 1)
         if isinstance(replicas, Mapping):
             replicas = _section("serve.replicas", replicas, ("min", "max")).get("min", 1)
         promote = _section("serve.promote", section.get("promote"), ("margin",))
+        grpc_port = section.get("grpc_port")
         return cls(
             _name("serve.name", section.get("name", study)),
             _number("serve.port", section.get("port", 8000), 1, 65535, whole=True),
@@ -222,6 +224,7 @@ class ServeSpecification:
             float(_number("serve.cpu", section.get("cpu", 1), 0)),
             float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
             _text("serve.host", section.get("host", "127.0.0.1")),
+            None if grpc_port is None else _number("serve.grpc_port", grpc_port, 1, 65535, whole=True),
         )
 
 
@@ -350,6 +353,7 @@ class StudySpecification:
                 "replicas": self.serve.replicas,
                 "cpu": self.serve.replica_cpus,
                 "promote": {"margin": self.serve.margin},
+                **({} if self.serve.grpc_port is None else {"grpc_port": self.serve.grpc_port}),
             }
         return whole
 

@@ -239,6 +239,7 @@ class Runner:
                 str(self._storage),
                 host=serve.host,
                 port=serve.port,
+                grpc_port=serve.grpc_port,
                 replicas=serve.replicas,
                 replica_cpus=serve.replica_cpus,
             )
@@ -252,5 +253,6 @@ def _endpoint_dict(address: EndpointAddress) -> dict[str, Any]:
         "url": address.url,
         "port": address.port,
         "asked_port": address.asked_port,
+        "grpc_port": address.grpc_port,
         "token_file": str(address.token_file),
     }

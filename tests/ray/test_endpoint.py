@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from deploy import (
     stop_endpoint,
     stop_serve,
 )
+from deploy import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from orchestrator.domain.errors import BundleError, EndpointError, StudyBusy
 from orchestrator.journal import open_journal
@@ -68,10 +70,21 @@ def asked_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def address(ray_session: None, tmp_path_factory: pytest.TempPathFactory, asked_port: int) -> Iterator[EndpointAddress]:
+def grpc_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def address(
+    ray_session: None, tmp_path_factory: pytest.TempPathFactory, asked_port: int, grpc_port: int
+) -> Iterator[EndpointAddress]:
     storage = tmp_path_factory.mktemp("runs")
     stop_serve()  # where another test left it, on a port of its own
-    yield start_endpoint("shapes", storage, port=asked_port, replicas=2, replica_cpus=0.5)
+    yield start_endpoint("shapes", storage, port=asked_port, grpc_port=grpc_port, replicas=2, replica_cpus=0.5)
     stop_endpoint("shapes")
     assert stop_serve()
 
@@ -105,13 +118,65 @@ class Load:
             thread.join()
 
     def _ask(self) -> None:
-        with Client(self._address.url, self._address.token) as client:
+        with Client(self._address.url, self._address.token, attempts=1) as client:  # nothing is made good
             while not self._over.is_set():
                 try:
                     answer = client.predict([ROW])
                     self.answers.append((answer.predictions[0], answer.trial))
                 except EndpointError as error:
                     self.errors.append(str(error))
+
+
+def call(address: EndpointAddress, method: str, request: Any, token: str | None, *metadata: tuple[str, str]) -> Any:
+    """Makes one call of the protocol's service over a channel of its own."""
+    authorization = [] if token is None else [("authorization", f"Bearer {token}")]
+    assert address.grpc_target is not None
+    with grpc.insecure_channel(address.grpc_target) as channel:
+        ask = channel.unary_unary(
+            f"/inference.GRPCInferenceService/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=getattr(messages, f"{method}Response").FromString,
+        )
+        return ask(request, metadata=[*authorization, *metadata], timeout=30)
+
+
+def two_rows(model: str) -> Any:
+    tensor = messages.ModelInferRequest.InferInputTensor(
+        name="rows", datatype="FP32", shape=[2, 2], contents=messages.InferTensorContents(fp32_contents=[1, 2, 3, 4])
+    )
+    return messages.ModelInferRequest(model_name=model, inputs=[tensor])
+
+
+def test_grpc_cannot_be_asked_of_a_serve_that_runs_without(tmp_path: Path, grpc_port: int) -> None:
+    stop_serve()  # where another test left it
+    assert start_endpoint("first", tmp_path, replica_cpus=0.5).grpc_target is None
+    try:
+        with pytest.raises(EndpointError, match="Serve runs in this Ray cluster without it"):
+            start_endpoint("second", tmp_path, grpc_port=grpc_port, replica_cpus=0.5)
+    finally:
+        for name in ("first", "second"):
+            stop_endpoint(name)
+        assert stop_serve()
+
+
+def test_grpc_is_answered_like_http(
+    address: EndpointAddress, handle: EndpointHandle, bundles: list[Path], grpc_port: int
+) -> None:
+    version = handle.promote(str(bundles[3]))["version"]
+    assert address.grpc_target == f"127.0.0.1:{grpc_port}"
+    assert call(address, "ServerLive", messages.ServerLiveRequest(), None).live
+    assert call(address, "ServerReady", messages.ServerReadyRequest(), address.token).ready
+    answer = call(address, "ModelInfer", two_rows("shapes"), address.token)
+    assert list(answer.outputs[0].contents.int64_contents) == [3, 3]
+    assert (answer.model_version, answer.parameters["trial"].int64_param) == (str(version), 103)
+    for token, model, code in (
+        (None, "shapes", grpc.StatusCode.UNAUTHENTICATED),
+        ("wrong", "shapes", grpc.StatusCode.UNAUTHENTICATED),
+        (address.token, "forms", grpc.StatusCode.NOT_FOUND),
+    ):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(address, "ModelInfer", two_rows(model), token)
+        assert raised.value.code() == code
 
 
 def test_a_taken_port_gives_the_next_free_one_and_says_so(address: EndpointAddress, asked_port: int) -> None:
@@ -123,7 +188,7 @@ def test_a_taken_port_gives_the_next_free_one_and_says_so(address: EndpointAddre
 def test_starting_again_changes_nothing(address: EndpointAddress, handle: EndpointHandle, asked_port: int) -> None:
     before = {replica["pid"] for replica in handle.status()["replicas"]}
     storage = address.token_file.parent.parent.parent
-    assert start_endpoint("shapes", storage, port=asked_port, replicas=2, replica_cpus=0.5) == address
+    assert start_endpoint("shapes", storage, port=asked_port, replicas=2, replica_cpus=0.5) == address  # gRPC is open
     assert {replica["pid"] for replica in handle.status()["replicas"]} == before
     with pytest.raises(EndpointError, match="runs already, on the storage"):
         start_endpoint("shapes", storage / "other")
@@ -255,6 +320,10 @@ def test_a_second_endpoint_lives_beside_the_first(
                 client.predict([ROW])
             endpoint_handle("other").promote(str(bundles[1]))
             assert client.predict([ROW]).predictions == (1,)
+        for endpoint, label in ((other, 1), (address, 0)):  # one port for both: the metadata say whose call it is
+            named = "other" if endpoint is other else "shapes"
+            answer = call(endpoint, "ModelInfer", two_rows(named), endpoint.token, ("application", named))
+            assert list(answer.outputs[0].contents.int64_contents) == [label] * 2
         assert httpx.get(f"{other.url}/v2", headers={"authorization": f"Bearer {address.token}"}).status_code == 401
     finally:
         stop_endpoint("other")

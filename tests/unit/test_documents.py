@@ -43,7 +43,7 @@ SECTIONS = {
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
     "failures": {f.name for f in fields(FailurePolicy)},
-    "serve": {"name", "host", "port", "replicas", "cpu", "promote"},
+    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote"},
 }
 
 GOOD: Mapping[str, Any] = {
@@ -61,7 +61,14 @@ GOOD: Mapping[str, Any] = {
     "sections left empty": {"data": None, "search": None, "scheduler": None, "budget": None, "failures": None},
     "times": {"budget": {"time": "1.5h", "trials": 3}, "timeout": 90},
     "a whole endpoint": {
-        "serve": {"name": "e", "port": 80, "replicas": {"min": 1, "max": 3}, "cpu": 0.5, "promote": {"margin": 0.1}}
+        "serve": {
+            "name": "e",
+            "port": 80,
+            "grpc_port": 81,
+            "replicas": {"min": 1, "max": 3},
+            "cpu": 0.5,
+            "promote": {"margin": 0.1},
+        }
     },
     "no endpoint": {"serve": False},
     "resources": {"resources": {"cpu": 0.5, "gpu": 0.25, "concurrent": 8}, "execution": "tune", "seed": 7},
@@ -88,6 +95,7 @@ BAD: Mapping[str, Any] = {
     "an eta that halves nothing": {"scheduler": {"kind": "asha", "eta": 1}},
     "no CPU": {"resources": {"cpu": 0}},
     "a port that is none": {"serve": {"port": 70000}},
+    "a gRPC port that is none": {"serve": {"grpc_port": 0}},
     "a negative margin": {"serve": {"promote": {"margin": -1}}},
     "a negative seed": {"seed": -1},
 }

@@ -101,6 +101,12 @@ def test_place_is_recorded_when_it_changes():
     assert len(decide_place(state, Place("127.0.0.1", 8001, "/"), at="2027")) == 1
 
 
+@pytest.mark.parametrize("place", [PLACE, Place("127.0.0.1", 8000, "/", 8001)])
+def test_a_place_is_the_same_after_a_replay(place):
+    state = replay([decide_place(EndpointState(), place, at="2026")])
+    assert state.place == place
+
+
 def test_an_event_of_a_newer_program_is_refused():
     with pytest.raises(EndpointError, match="event 'shadowed'; known are promoted, rolled_back, challenged, advanced"):
         replay([[{"type": "shadowed"}]])
