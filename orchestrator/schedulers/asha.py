@@ -105,6 +105,16 @@ class Asha:
         """Returns the rungs from low to high."""
         return [rung.summary() for rung in self._rungs]
 
+    def told(self) -> Any:
+        """Returns what each rung knows, by its resource."""
+        return {str(rung.resource): rung.told() for rung in self._rungs}
+
+    def restore(self, told: Any) -> None:
+        """Takes over what another one was told."""
+        for rung in self._rungs:
+            waiting = rung.restore(told[str(rung.resource)])
+            self._waits_in.update(dict.fromkeys(waiting, rung))
+
     def _rung(self, step: int) -> Rung:
         if step not in self._by_level:
             raise InvalidTransition(

@@ -41,3 +41,11 @@ class NoEarlyStopping:
     def rungs(self) -> list[dict[str, Any]]:
         """Returns one rung, at the maximum."""
         return [{"resource": self._high, "trials": len(self._at_the_end), "promoted": 0}]
+
+    def told(self) -> Any:
+        """Returns the trials at the maximum."""
+        return sorted(self._at_the_end)
+
+    def restore(self, told: Any) -> None:
+        """Takes over what another one was told."""
+        self._at_the_end = set(told)

@@ -43,3 +43,9 @@ class Scheduler(Protocol):
 
     def rungs(self) -> list[dict[str, Any]]:
         """Returns [{"resource": level, "trials": recorded, "promoted": out of it}], from low to high, for people."""
+
+    def told(self) -> Any:
+        """Returns all that it was told, as plain JSON data with finite numbers."""
+
+    def restore(self, told: Any) -> None:
+        """Takes over, new as it is, what another one of the same rungs was told: from now on both answer alike."""

@@ -5,6 +5,7 @@ Both lists stay sorted by (loss, trial), in short pieces, so that a rank and an 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain.errors import InvalidTransition
@@ -75,3 +76,19 @@ class Rung:
     def summary(self) -> dict[str, Any]:
         """Returns plain data for people."""
         return {"resource": self.resource, "trials": len(self._losses), "promoted": len(self._promoted)}
+
+    def told(self) -> dict[str, Any]:
+        """Returns all that is known here, as plain data; a loss that is not finite as None."""
+        return {
+            "losses": [(trial, loss if math.isfinite(loss) else None) for trial, loss in self._losses.items()],
+            "waiting": [trial for _, trial in self._waiting],
+            "promoted": sorted(self._promoted),
+        }
+
+    def restore(self, told: Mapping[str, Any]) -> Sequence[int]:
+        """Takes over what another rung was told; returns the trials that wait here."""
+        self._losses = {trial: math.inf if loss is None else loss for trial, loss in told["losses"]}
+        self._ranking = Ranking((loss, trial) for trial, loss in self._losses.items())
+        self._waiting = Ranking((self._losses[trial], trial) for trial in told["waiting"])
+        self._promoted = set(told["promoted"])
+        return list(told["waiting"])

@@ -1,5 +1,6 @@
 """One suite for every scheduler: each sentence of the port's docstrings is a test."""
 
+import json
 import math
 import random
 
@@ -105,6 +106,25 @@ def test_a_replay_of_the_calls_gives_the_same_state_and_answers(make):
         assert left.rungs() == right.rungs()
         assert left.promotable() == right.promotable()
     assert left.rungs() == live.rungs()
+
+
+def test_another_one_that_takes_over_what_it_was_told_goes_on_alike(make):
+    calls = []
+    run(make(), noisy(3), calls)
+    calls.append(("recorded", (40, make().milestone(40, 0), math.inf)))
+    for length in (0, len(calls) // 3, len(calls) // 2, len(calls)):
+        live, other = make(), make()
+        for name, arguments in calls[:length]:
+            getattr(live, name)(*arguments)
+        other.restore(json.loads(json.dumps(live.told(), allow_nan=False)))
+        for name, arguments in calls[length:]:
+            assert other.promotable() == live.promotable()
+            assert other.rungs() == live.rungs()
+            for scheduler in (live, other):
+                getattr(scheduler, name)(*arguments)
+            if name == "recorded":
+                assert other.judge(*arguments[:2]) == live.judge(*arguments[:2])
+        assert json.dumps(other.told()) == json.dumps(live.told())
 
 
 def test_who_ended_is_not_promotable_and_what_it_recorded_stays(make):
