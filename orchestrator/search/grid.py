@@ -3,6 +3,8 @@
 What somebody else began (the trainable's defaults, a configuration of the user's) counts, and is not begun again.
 """
 
+from collections.abc import Mapping
+
 from orchestrator.domain.grid import Grid, Point
 from orchestrator.domain.space import Configuration, Space, Value
 
@@ -39,6 +41,16 @@ class GridSearch:
     def widened(self, space: Space) -> None:
         """Goes through the wider grid from its beginning, without what was begun."""
         self._open(space)
+
+    def told(self) -> None:
+        """Returns None: what was begun is known from the configurations."""
+
+    def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
+        """Passes over what was begun."""
+        self._configurations = dict(configurations)
+        for configuration in configurations.values():
+            self._begin(configuration)
+        self._pass_over()
 
     def _open(self, space: Space) -> None:
         self._grid = Grid(space, self._points_each)

@@ -4,7 +4,8 @@ The study tells a suggester everything that happens to trials, in one order, liv
 answers may depend on nothing but those calls, the space and the study's seed.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from orchestrator.domain.space import Configuration, Space, Value
 
@@ -38,3 +39,12 @@ class Suggester(Protocol):
 
     def widened(self, space: Space) -> None:
         """From now on configurations come from a space that holds all of the one before; what was told stays known."""
+
+    def told(self) -> Any:
+        """Returns what it was told of the trials but their configurations, as plain JSON data with finite numbers."""
+
+    def restore(self, told: Any, configurations: Mapping[int, Configuration]) -> None:
+        """Takes over, new as it is, what another one of this space and seed was told: from now on both answer alike.
+
+        `configurations` are those of all trials that were started, whole in the space as it is now.
+        """

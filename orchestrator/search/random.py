@@ -1,5 +1,7 @@
 """Random search: each active parameter uniform on its own scale (Bergstra and Bengio 2012)."""
 
+from collections.abc import Mapping
+
 from orchestrator.domain.seeds import generator
 from orchestrator.domain.space import Configuration, Space, Value
 
@@ -31,3 +33,9 @@ class RandomSearch:
     def widened(self, space: Space) -> None:
         """Draws from the wider space."""
         self._space = space
+
+    def told(self) -> None:
+        """Returns None: nothing that it was told changes what it answers."""
+
+    def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
+        """Changes nothing."""

@@ -4,6 +4,8 @@ Each parameter with more than one value has a dimension of its own; where its co
 not used. Trial n gets point n, whatever happened before.
 """
 
+from collections.abc import Mapping
+
 from scipy.stats import qmc
 
 from orchestrator.domain.seeds import derive_seed
@@ -43,6 +45,12 @@ class SobolSearch:
     def widened(self, space: Space) -> None:
         """Lays the same sequence over the wider space."""
         self._open(space)
+
+    def told(self) -> None:
+        """Returns None: nothing that it was told changes what it answers."""
+
+    def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
+        """Changes nothing."""
 
     def _open(self, space: Space) -> None:
         self._space = space

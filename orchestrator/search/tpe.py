@@ -18,8 +18,9 @@ which they were active. This is what Optuna's `group=True` arrives at by looking
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -29,6 +30,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.domain.ranking import Ranking
 from orchestrator.domain.seeds import derive_seed
 from orchestrator.domain.space import Configuration, Space, Value
 from orchestrator.search.codes import Code, code_of, parameters_by_condition
@@ -44,7 +46,6 @@ class _Seen:
     """What is known of one trial."""
 
     configuration: Configuration
-    numbers: dict[str, float | int]  # the configuration's, in the codes of the space as it is now
     pending: bool = True
     failed: bool = False
     resource: int = 0  # the last one observed; 0: none
@@ -54,6 +55,11 @@ class _Seen:
     def is_observed(self) -> bool:
         """Whether it can be ranked."""
         return not self.failed and self.resource > 0 and self.loss < float("inf")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to show: nothing is known of one that ended before it was observed."""
+        return self.is_observed or self.pending or self.failed or self.resource > 0
 
     def rank(self, trial: int) -> tuple[int, float, int]:
         """The order in which the model prefers trials."""
@@ -68,8 +74,9 @@ class TpeSearch:
         self._random = RandomSearch(space, seed)
         self._open(space)
         self._seen: dict[int, _Seen] = {}
-        self._frozen: dict[int, FrozenTrial] = {}  # the trials that the model is shown
-        self._ranking: list[tuple[int, float, int]] = []  # of the observed ones, best first
+        self._known: list[int] = []  # the trials of which the model may be told, by number
+        self._ranking = Ranking()  # of the observed ones
+        self._frozen: dict[int, FrozenTrial] = {}  # of those that the model was shown last
 
     def _open(self, space: Space) -> None:
         self._space = space
@@ -107,7 +114,7 @@ class TpeSearch:
         """The trial is shown to the model as pending; one that starts again keeps what it showed."""
         known = self._seen.get(trial)
         if known is None:
-            known = _Seen(configuration, self._numbers(configuration))
+            known = _Seen(configuration)
         self._update(trial, replace(known, pending=True, failed=False))
 
     def observed(self, trial: int, resource: int, loss: float) -> None:
@@ -123,8 +130,22 @@ class TpeSearch:
         """What was seen is written in the numbers of the wider space."""
         self._random.widened(space)
         self._open(space)
-        for trial, seen in self._seen.items():
-            self._update(trial, replace(seen, numbers=self._numbers(seen.configuration)))
+        self._frozen.clear()
+
+    def told(self) -> Any:
+        """Returns [trial, pending, failed, resource, loss] of each; a loss that is not finite as None."""
+        return [
+            (trial, seen.pending, seen.failed, seen.resource, seen.loss if seen.loss < float("inf") else None)
+            for trial, seen in self._seen.items()
+        ]
+
+    def restore(self, told: Any, configurations: Mapping[int, Configuration]) -> None:
+        """Takes over what another one was told."""
+        for trial, pending, failed, resource, loss in told:
+            seen = _Seen(configurations[trial], pending, failed, resource, float("inf") if loss is None else loss)
+            self._seen[trial] = seen
+        self._known = sorted(trial for trial, seen in self._seen.items() if seen.is_known)
+        self._ranking = Ranking(seen.rank(trial) for trial, seen in self._seen.items() if seen.is_observed)
 
     def _numbers(self, configuration: Configuration) -> dict[str, float | int]:
         return {n: self._codes[n].encode(v) for n, v in configuration.items() if n in self._distributions}
@@ -132,26 +153,33 @@ class TpeSearch:
     def _update(self, trial: int, seen: _Seen) -> None:
         before = self._seen.get(trial)
         if before is not None and before.is_observed:
-            del self._ranking[bisect_left(self._ranking, before.rank(trial))]
+            self._ranking.remove(before.rank(trial))
         if seen.is_observed:
-            insort(self._ranking, seen.rank(trial))
+            self._ranking.add(seen.rank(trial))
+        was_known = before is not None and before.is_known
+        if seen.is_known and not was_known:
+            insort(self._known, trial)  # nearly always at the end
+        elif was_known and not seen.is_known:
+            del self._known[bisect_left(self._known, trial)]
         self._seen[trial] = seen
-        distributions = {name: self._distributions[name] for name in seen.numbers}
-        if seen.is_observed:
-            values = {seen.resource: seen.loss}
-            self._frozen[trial] = _freeze(trial, seen.numbers, distributions, TrialState.PRUNED, values)
-        elif seen.pending or seen.failed or seen.resource:
-            self._frozen[trial] = _freeze(trial, seen.numbers, distributions, TrialState.RUNNING, {})
-        else:
-            self._frozen.pop(trial, None)
+        self._frozen.pop(trial, None)
 
     def _shown(self) -> list[FrozenTrial]:
         """Returns the trials that the model sees, by number."""
-        if len(self._frozen) <= HISTORY:
-            return [self._frozen[trial] for trial in sorted(self._frozen)]
-        best = {trial for _, _, trial in self._ranking[:GOOD_AT_MOST]}
-        latest = sorted(self._frozen)[-(HISTORY - GOOD_AT_MOST) :]
-        return [self._frozen[trial] for trial in sorted(best.union(latest))]
+        shown: Iterable[int] = self._known
+        if len(self._known) > HISTORY:
+            best = {trial for _, _, trial in islice(self._ranking, GOOD_AT_MOST)}
+            shown = sorted(best.union(self._known[-(HISTORY - GOOD_AT_MOST) :]))
+        self._frozen = {trial: self._frozen.get(trial) or self._freeze(trial) for trial in shown}
+        return list(self._frozen.values())
+
+    def _freeze(self, trial: int) -> FrozenTrial:
+        seen = self._seen[trial]
+        numbers = self._numbers(seen.configuration)
+        distributions = {name: self._distributions[name] for name in numbers}
+        if seen.is_observed:
+            return _freeze(trial, numbers, distributions, TrialState.PRUNED, {seen.resource: seen.loss})
+        return _freeze(trial, numbers, distributions, TrialState.RUNNING, {})
 
 
 class _History(InMemoryStorage):  # type: ignore[misc]  # Optuna is not followed by mypy here

@@ -296,6 +296,12 @@ class _Unasked:
     def widened(self, space: Space) -> None:
         pass
 
+    def told(self) -> None:
+        raise AssertionError("a reader writes no snapshot")
+
+    def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
+        pass
+
 
 def read_study(storage: AnyStorage, name: str) -> Study:
     """Returns the study as its journal has it now; nothing is written and nobody is disturbed.

@@ -113,6 +113,26 @@ def test_another_seed_or_trial_gives_another_answer(engine):
     assert live(make(engine, SPACE, 4), 5) != live(make(engine, SPACE, 3), 5)
 
 
+@pytest.mark.parametrize("trials", [0, 5, 40])
+def test_another_one_that_takes_over_what_it_was_told_goes_on_alike(engine, trials):
+    first = make(engine, SPACE, 3)
+    configurations = dict(enumerate(live(first, trials)))
+    other = make(engine, SPACE, 3)
+    other.restore(json.loads(json.dumps(first.told(), allow_nan=False)), configurations)
+    assert live(Later(other, trials), 20, seed=1) == live(Later(first, trials), 20, seed=1)
+    assert json.dumps(other.told()) == json.dumps(first.told())
+
+
+class Later:
+    """A suggester whose trials begin at a number."""
+
+    def __init__(self, suggester, first):
+        self._suggester, self._first = suggester, first
+
+    def __getattr__(self, name):
+        return lambda trial, *given, **more: getattr(self._suggester, name)(self._first + trial, *given, **more)
+
+
 def test_no_global_generator_is_drawn_from(engine):
     before = random.getstate(), np.random.get_state()[1].tolist()
     live(make(engine, SPACE, 3), 30)
