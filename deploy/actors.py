@@ -112,9 +112,9 @@ class EndpointActor:
             slow_seconds = slow_limit(wanted, self._usual_seconds() if wanted.steps else None)
             events = decide_challenge(state, offer, wanted, slow_seconds, who=who, why=why, at=_now())
             done = self._enforce(ledger, events, start, verified)
-            version = ledger.state.of_digest(offer.digest)
-            assert version is not None, "an offer that was taken is a version"
-            return done | self._standing(ledger.state, version)
+            taken = ledger.state.of_digest(offer.digest)
+            assert taken is not None, "an offer that was taken is a version"
+            return done | self._standing(ledger.state, taken)
 
     def standing(self, version: int) -> dict[str, Any]:
         """Returns where a version stands: `version`, `state` as `offer` has it, `reason`, and how often it was asked.

@@ -75,6 +75,7 @@ class Judgement:
 class EvidenceBook:
     """Adds up one rollout's evidence, and every version's labels. One writer, the endpoint actor.
 
+    Its parts are replaced, never changed, so that others may read them meanwhile.
     A label for an answer counts once: the latest `REMEMBERED` answers are known by their ids.
     """
 
@@ -95,7 +96,7 @@ class EvidenceBook:
     def take(self, replica: str, rollout: int, evidence: Evidence) -> None:
         """Takes what a replica counted since the rollout began; of another rollout nothing is taken."""
         if rollout == self.rollout:
-            self._replicas[replica] = evidence
+            self._replicas = {**self._replicas, replica: evidence}
 
     def judge(self, judgement: Judgement, challenger: int) -> bool:
         """Takes a label; returns whether it was new. `challenger` is the version that is in the rollout."""
@@ -105,11 +106,12 @@ class EvidenceBook:
         if len(self._known) > self.REMEMBERED:
             del self._known[next(iter(self._known))]
         judged, wrong = self.versions.get(judgement.version, (0, 0))
-        self.versions[judgement.version] = (judged + judgement.judged, wrong + judgement.wrong)
+        counts = (judged + judgement.judged, wrong + judgement.wrong)
+        self.versions = {**self.versions, judgement.version: counts}
         if judgement.rollout == self.rollout:
             arm = "challenger" if judgement.version == challenger else "champion"
-            counts = ArmCounts(judged=judgement.judged, wrong=judgement.wrong)
-            self._labels = replace(self._labels, **{arm: getattr(self._labels, arm) + counts})
+            more = ArmCounts(judged=judgement.judged, wrong=judgement.wrong)
+            self._labels = replace(self._labels, **{arm: getattr(self._labels, arm) + more})
         return True
 
     @property

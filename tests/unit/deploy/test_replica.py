@@ -6,11 +6,17 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.decisions import decide_promotion
 from deploy.endpoint import EndpointState
+from deploy.evidence import Evidence, Judgement
+from deploy.evidence_file import EvidenceFile
+from deploy.feedback import Waiting
 from deploy.places import journal_directory
 from deploy.replica import EndpointReplica
+from deploy.reporting import Reporter
+from deploy.served import Contender, ModelSlot, Served
+from deploy.tally import Tally
 from deploy.tokens import ensure_token
-from deploy.versions import Offer, Routing
-from orchestrator.domain.errors import BundleError
+from deploy.versions import Contest, Offer, Routing
+from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.journal import open_journal
 
 
@@ -83,3 +89,118 @@ def test_what_keeps_a_replica_from_following_is_in_its_report(replica, journal, 
     promote(journal, damaged)
     wait_until(lambda: replica.report()["generation"] == 2)
     assert replica.report()["fault"] == ""
+
+
+# --- two models ----------------------------------------------------------------------------------------------------
+
+
+def test_a_challenger_is_loaded_beside_the_champion_and_becomes_it_without_being_loaded_again(replica, make_bundle):
+    one, two = (Bundle.open(make_bundle(name, trial=trial)).uri for name, trial in (("1", 12), ("2", 34)))
+    asyncio.run(replica.swap(Routing(1, 1, one).to_dict()))
+    champion = replica._slot.served.bundle
+    asyncio.run(replica.swap(Routing(2, 1, one, Contest(2, 2, two, 0.0, 0.01)).to_dict()))
+    assert (replica.report()["contender"], replica.report()["weight"]) == (2, 0.0)
+    contender = replica._slot.served.contender
+    contender.tally.challenger(0.1)
+    asyncio.run(replica.swap(Routing(3, 1, one, Contest(2, 2, two, 0.5, 0.01)).to_dict()))
+    served = replica._slot.served
+    assert served.bundle is champion
+    assert served.contender.served.bundle is contender.served.bundle
+    assert (served.contender.weight, served.contender.tally.evidence.challenger.asked) == (0.5, 1)
+    asyncio.run(replica.swap(Routing(4, 2, two).to_dict()))
+    assert replica._slot.served.bundle is contender.served.bundle
+    assert replica.report()["contender"] is None
+
+
+def test_the_next_rollout_begins_to_count_at_nothing(replica, make_bundle):
+    one, two = str(make_bundle("1")), str(make_bundle("2"))
+    asyncio.run(replica.swap(Routing(2, 1, one, Contest(2, 2, two, 0.5, 0.01)).to_dict()))
+    replica._slot.served.contender.tally.challenger(0.1)
+    asyncio.run(replica.swap(Routing(5, 1, one, Contest(5, 2, two, 0.5, 0.01)).to_dict()))
+    assert replica._slot.served.contender.tally.evidence.challenger.asked == 0
+
+
+def test_a_challenger_that_cannot_be_loaded_leaves_everything_as_it_was(replica, make_bundle, tmp_path):
+    one = str(make_bundle("1"))
+    asyncio.run(replica.swap(Routing(1, 1, one).to_dict()))
+    with pytest.raises(BundleError):
+        asyncio.run(replica.swap(Routing(2, 1, one, Contest(2, 2, str(tmp_path / "none"), 0.5, 0.01)).to_dict()))
+    assert (replica.report()["version"], replica.report()["generation"]) == (1, 1)
+
+
+# --- what it says to the endpoint actor ----------------------------------------------------------------------------
+
+LABEL = Judgement("x", 1, 0, 1, 1)
+
+
+class Listener:
+    """Takes the place of the endpoint actor's handle, and may be away."""
+
+    def __init__(self):
+        self.heard, self.is_away = [], False
+
+    def observe(self, *said):
+        if self.is_away:
+            raise EndpointError("away")
+        self.heard.append(said)
+
+
+@pytest.fixture
+def listener(monkeypatch):
+    listener = Listener()
+    monkeypatch.setattr("deploy.reporting.find_handle", lambda name: listener)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    return listener
+
+
+def test_nothing_is_said_where_there_is_nothing_to_say(listener):
+    Reporter("digits", ModelSlot(), Waiting()).report()
+    assert listener.heard == []
+
+
+def test_labels_wait_until_the_endpoint_actor_is_back(listener):
+    feedback = Waiting()
+    reporter = Reporter("digits", ModelSlot(), feedback)
+    feedback.add([LABEL])
+    listener.is_away = True
+    reporter.report()
+    listener.is_away = False
+    reporter.report()
+    ((_, rollout, evidence, labels),) = listener.heard
+    assert (rollout, evidence, labels) == (0, None, [["x", 1, 0, 1, 1]])
+    reporter.report()
+    assert len(listener.heard) == 1
+
+
+def test_each_report_holds_all_that_was_counted(listener, bundle):
+    tally, slot = Tally(1.0), ModelSlot()
+    slot.put(Served(bundle, 1, 5, Contender(Served(bundle, 2, 5), 5, 0.5, tally)))
+    reporter = Reporter("digits", slot, Waiting())
+    for _ in range(2):
+        tally.challenger(0.1)
+        reporter.report()
+    assert [(rollout, evidence["challenger"]["asked"]) for _, rollout, evidence, _ in listener.heard] == [
+        (5, 1),
+        (5, 2),
+    ]
+    assert len({replica for replica, *_ in listener.heard}) == 1
+
+
+# --- the book on the storage ---------------------------------------------------------------------------------------
+
+
+def test_the_evidence_is_there_after_a_death(tmp_path):
+    file = EvidenceFile(str(tmp_path), "digits")
+    file.book.begin(5)
+    file.book.take("a", 5, Evidence(compared=3))
+    file.save(at_once=True)
+    again = EvidenceFile(str(tmp_path), "digits").book
+    assert (again.rollout, again.total.compared) == (5, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"rollout": "x"}'])
+def test_evidence_that_cannot_be_read_is_begun_anew(tmp_path, content):
+    place = tmp_path / "endpoints" / "digits"
+    place.mkdir(parents=True)
+    (place / "evidence.json").write_bytes(content)
+    assert EvidenceFile(str(tmp_path), "digits").book.total == Evidence()
