@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from orchestrator.domain.errors import InvalidSpecification, did_you_mean
 from orchestrator.domain.grid import check_grid
+from orchestrator.domain.rollout import DEFAULT_SECONDS, DEFAULT_STEPS, ROLLOUTS, SHADOW, RolloutPlan
 from orchestrator.domain.space import Space
 from orchestrator.domain.trials import Objective
 
@@ -204,13 +205,14 @@ class ServeSpecification:
     margin: float = 0.0
     host: str = "127.0.0.1"
     grpc_port: int | None = None  # None: no gRPC
+    rollout: RolloutPlan = field(default_factory=RolloutPlan)
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
         """Returns the parsed section, or None where nothing is served."""
         if given is None or given is False:
             return None
-        known = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote")
+        known = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout")
         section = _section("serve", {} if given is True else given, known)
         replicas = section.get("replicas", 1)
         if isinstance(replicas, Mapping):
@@ -225,7 +227,44 @@ class ServeSpecification:
             float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
             _text("serve.host", section.get("host", "127.0.0.1")),
             None if grpc_port is None else _number("serve.grpc_port", grpc_port, 1, 65535, whole=True),
+            _rollout(section.get("rollout")),
         )
+
+
+def _rollout(given: Any) -> RolloutPlan:
+    """Returns how a challenger takes over; `each` is a number of requests, or a time as text."""
+    known = ("kind", "steps", "each", "alpha", "errors", "slower", "disagreement")
+    section = _section("serve.rollout", {"kind": given} if isinstance(given, str) else given, known)
+    kind = _choice("serve.rollout.kind", section.get("kind", "canary" if section else "full"), ROLLOUTS)
+    asked = section.get("steps")
+    steps = DEFAULT_STEPS[kind]
+    if asked is not None and asked != list(steps):
+        steps = _steps(kind, asked)
+    each = section.get("each", f"{DEFAULT_SECONDS:g}s")
+    requests = _number("serve.rollout.each", each, 1, whole=True) if not isinstance(each, str) else None
+    disagreement = section.get("disagreement")
+    return RolloutPlan(
+        kind,
+        steps,
+        None if requests is not None else parse_seconds("serve.rollout.each", each),
+        requests,
+        float(_number("serve.rollout.alpha", section.get("alpha", 0.05), 0.0001, 0.5)),
+        float(_number("serve.rollout.errors", section.get("errors", 0.01), 0, 0.9)),
+        float(_number("serve.rollout.slower", section.get("slower", 3.0), 1)),
+        None if disagreement is None else float(_number("serve.rollout.disagreement", disagreement, 0.01, 0.99)),
+    )
+
+
+def _steps(kind: str, given: Any) -> tuple[float, ...]:
+    """Returns the challenger's shares, rising; a last one of 1 says what follows in any case."""
+    allowed = "a list of shares of the requests, rising from 0 (the shadow) to 1, such as [0, 0.05, 0.25]"
+    if kind != "canary" or not isinstance(given, list | tuple):
+        raise _fail("serve.rollout.steps", given, f"kind canary takes {allowed}; this one is {kind}")
+    steps = [float(_number("serve.rollout.steps", step, SHADOW, 1)) for step in given]
+    steps = steps[:-1] if steps[-1:] == [1.0] else steps
+    if not steps or steps != sorted(set(steps)) or steps[-1] == 1.0:
+        raise _fail("serve.rollout.steps", given, f"it takes {allowed}")
+    return tuple(steps)
 
 
 def _name(where: str, given: Any) -> str:
@@ -353,9 +392,22 @@ class StudySpecification:
                 "replicas": self.serve.replicas,
                 "cpu": self.serve.replica_cpus,
                 "promote": {"margin": self.serve.margin},
+                "rollout": _rollout_section(self.serve.rollout),
                 **({} if self.serve.grpc_port is None else {"grpc_port": self.serve.grpc_port}),
             }
         return whole
+
+
+def _rollout_section(plan: RolloutPlan) -> dict[str, Any]:
+    return {
+        "kind": plan.kind,
+        "steps": list(plan.steps),
+        "each": plan.each,
+        "alpha": plan.alpha,
+        "errors": plan.errors,
+        "slower": plan.slower,
+        "disagreement": plan.disagreement,
+    }
 
 
 def _plain(section: Any) -> dict[str, Any]:

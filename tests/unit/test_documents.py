@@ -43,7 +43,8 @@ SECTIONS = {
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
     "failures": {f.name for f in fields(FailurePolicy)},
-    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote"},
+    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout"},
+    "serve.rollout": {"kind", "steps", "each", "alpha", "errors", "slower", "disagreement"},
 }
 
 GOOD: Mapping[str, Any] = {
@@ -71,6 +72,9 @@ GOOD: Mapping[str, Any] = {
         }
     },
     "no endpoint": {"serve": False},
+    "a rollout in short": {"serve": {"rollout": "canary"}},
+    "a rollout by requests": {"serve": {"rollout": {"kind": "canary", "steps": [0, 0.05, 1.0], "each": 500}}},
+    "a rollout by time": {"serve": {"rollout": {"kind": "shadow", "each": "60 s", "disagreement": 0.2}}},
     "resources": {"resources": {"cpu": 0.5, "gpu": 0.25, "concurrent": 8}, "execution": "tune", "seed": 7},
     "failures": {"failures": {"crashes": 0, "errors": 1, "alike": 1}},
 }
@@ -96,6 +100,11 @@ BAD: Mapping[str, Any] = {
     "no CPU": {"resources": {"cpu": 0}},
     "a port that is none": {"serve": {"port": 70000}},
     "a gRPC port that is none": {"serve": {"grpc_port": 0}},
+    "a rollout that is none": {"serve": {"rollout": "sudden"}},
+    "a canary of more than everything": {"serve": {"rollout": {"steps": [0.05, 1.5]}}},
+    "a canary below nothing": {"serve": {"rollout": {"steps": [-0.05]}}},
+    "a step of no requests": {"serve": {"rollout": {"each": 0}}},
+    "no chance of an error": {"serve": {"rollout": {"alpha": 0}}},
     "a negative margin": {"serve": {"promote": {"margin": -1}}},
     "a negative seed": {"seed": -1},
 }
@@ -151,9 +160,11 @@ def test_the_schema_takes_every_study_file_of_ours(path: Path) -> None:
 def test_each_key_is_in_the_schema() -> None:
     assert set(SCHEMA["properties"]) == set(StudySpecification.KEYS)
     for name, keys in SECTIONS.items():
-        section = SCHEMA["properties"][name]
-        parts = section.get("anyOf", [section])
-        named = next(part["properties"] for part in parts if "properties" in part)
+        named = SCHEMA["properties"]
+        for part in name.split("."):
+            section = named[part]
+            parts = section.get("anyOf", [section])
+            named = next(one["properties"] for one in parts if "properties" in one)
         assert set(named) == keys, name
     parameter = set().union(*(kind["properties"] for kind in SCHEMA["$defs"]["parameter"]["anyOf"]))
     assert parameter == SPACE_KEYS

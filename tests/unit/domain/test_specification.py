@@ -99,6 +99,18 @@ def test_without_a_scheduler_every_trial_runs_to_its_own_end():
         ({"resources": {"cpu": math.nan}}, "resources.cpu: given nan"),
         ({"resources": {"cpu": math.inf}}, "resources.cpu: given inf"),
         (
+            {"serve": {"rollout": {"steps": [0.25, 0.05]}}},
+            "serve.rollout.steps: given [0.25, 0.05]; it takes a list of shares of the requests, rising",
+        ),
+        (
+            {"serve": {"rollout": {"kind": "shadow", "steps": [0.5]}}},
+            "serve.rollout.steps: given [0.5]; kind canary takes a list",
+        ),
+        (
+            {"serve": {"rollout": {"steps": [1.0]}}},
+            "serve.rollout.steps: given [1.0]; it takes a list",
+        ),
+        (
             {"serve": {"port": 70000}},
             "serve.port: given 70000; it takes a whole number of at least 1 and at most 65535",
         ),

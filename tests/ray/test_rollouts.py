@@ -1,0 +1,308 @@
+"""Rollouts on a real Ray: what clients see of a challenger, what takes it out, and what survives which death."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import ray
+
+from deploy import EndpointAddress, EndpointHandle, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
+from deploy.places import journal_directory
+from orchestrator.domain.errors import BundleError
+from orchestrator.domain.rollout import RolloutPlan
+from orchestrator.journal import read_journal
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+LABELS = ("ant", "bee", "cat", "dog")
+SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=LABELS)
+HOUR = 3600.0  # of a step: only what is asked for moves the rollout
+SHADOW, HALF = (RolloutPlan(kind, steps, HOUR) for kind, steps in (("shadow", (0.0,)), ("canary", (0.5,))))
+
+
+def wait_until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.05)
+
+
+class Shop:
+    """Makes bundles, none like the other: each endpoint version of these tests is new."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made = 0
+
+    def make(self, label: str, model: bytes | None = None, labels: tuple[str, ...] = LABELS) -> str:
+        """Returns the place of a bundle that always predicts the label, or that runs the model."""
+        self._made += 1
+        scores = [float(label == other) for other in labels]
+        schema = Schema(columns=SCHEMA.columns, kind=Kind.CLASSIFICATION, labels=labels)
+        made = write_bundle(
+            self._directory / str(self._made),
+            onnx_model=model or constant_model(2, scores),
+            schema=schema,
+            lineage=Lineage("animals", self._made, 9),
+            sample_rows=np.ones((2, 2), dtype=np.float32),
+        )
+        return str(made)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def address(ray_session: None, storage: Path) -> Iterator[EndpointAddress]:
+    stop_serve()  # where another test left it, on a port of its own
+    yield start_endpoint("animals", storage, port=18400, replicas=2, replica_cpus=0.5)
+    stop_endpoint("animals")
+    assert stop_serve()
+
+
+@pytest.fixture
+def handle(address: EndpointAddress, shop: Shop) -> EndpointHandle:
+    """The endpoint, with two replicas and a champion that says ant."""
+    handle = endpoint_handle("animals")
+    wait_until(lambda: len(handle.status()["replicas"]) == 2)
+    handle.promote(shop.make("ant"))
+    return handle
+
+
+class Asker:
+    """One client, which never asks twice."""
+
+    def __init__(self, address: EndpointAddress) -> None:
+        self._http = httpx.Client(
+            base_url=address.url, headers={"authorization": f"Bearer {address.token}"}, timeout=30.0
+        )
+
+    def ask(self, *, width: float = 1.0, key: str | None = None) -> dict[str, Any]:
+        """Returns the answer, with its status."""
+        body = {"rows": [{"width": width, "height": 2.0}]} | ({} if key is None else {"key": key})
+        answer = self._http.post("/predict", json=body)
+        return answer.json() | {"status": answer.status_code}
+
+    def label(self, identity: str, label: str) -> int:
+        """Returns the status of a posted label."""
+        return self._http.post("/feedback", json={"id": identity, "label": label}).status_code
+
+
+class Load:
+    """Clients that ask all the time with rows of all kinds, and keep every answer and every error."""
+
+    def __init__(self, address: EndpointAddress, threads: int = 3) -> None:
+        self._address = address
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(threads)]
+        self.answers: list[dict[str, Any]] = []
+        self.errors: list[Any] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: len(self.answers) > 10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, seed: int) -> None:
+        asker, chance = Asker(self._address), random.Random(seed)
+        while not self._over.is_set():
+            try:
+                answer = asker.ask(width=chance.random())
+            except httpx.TransportError as error:
+                self.errors.append(repr(error))
+                continue
+            (self.answers if answer["status"] == 200 else self.errors).append(answer)
+
+
+def offered(handle: EndpointHandle, bundle: str, plan: RolloutPlan) -> int:
+    """Offers a bundle, waits until all replicas follow, and returns its version."""
+    said = handle.offer(bundle, plan, who="a study", why="it may be better")
+    assert (said["state"], said["errors"]) == ("rollout", [])
+    assert all(replica["contender"] == said["version"] for replica in said["replicas"])
+    return int(said["version"])
+
+
+def out(handle: EndpointHandle, version: int) -> str:
+    """Returns why the version was withdrawn; waits until it was."""
+    wait_until(lambda: handle.standing(version)["state"] == "withdrawn")
+    return str(handle.standing(version)["reason"])
+
+
+def test_a_canary_sticks_and_somebody_promotes_it(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:
+    champion = handle.status()["version"]
+    version = offered(handle, shop.make("bee"), HALF)
+    said = {str(champion): "ant", str(version): "bee"}
+    asker, keys = Asker(address), [f"client {number}" for number in range(30)]
+    courses = [[asker.ask(key=key) for key in keys] for _ in range(4)]  # of several requests to each replica
+    assert all(answer["predictions"] == [said[answer["version"]]] for course in courses for answer in course)
+    arms = [[answer["version"] for answer in course] for course in courses]
+    assert arms == arms[:1] * 4
+    assert set(arms[0]) == set(said)
+    assert handle.promote_version(version, who="somebody", why="it is good")["errors"] == []
+    assert {asker.ask(key=key)["version"] for key in keys} == {str(version)}
+
+
+def test_the_shadow_is_compared_and_never_returned(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop
+) -> None:
+    with Load(address) as load:
+        version = offered(handle, shop.make("cat"), SHADOW)
+        wait_until(lambda: handle.status()["rollout"]["evidence"]["compared"] > 100)
+        evidence = handle.status()["rollout"]["evidence"]
+        assert handle.rollback(who="somebody", why="that is enough")["events"] == ["withdrawn"]
+    assert load.errors == []
+    assert {answer["predictions"][0] for answer in load.answers} == {"ant"}
+    assert evidence["differed"] == evidence["compared"]
+    assert evidence["challenger"]["failed"] == 0
+    assert out(handle, version) == "that is enough"
+
+
+def test_a_challenger_that_fails_a_fifth_of_its_requests_is_withdrawn_and_no_client_sees_it(
+    address: EndpointAddress,
+    handle: EndpointHandle,
+    shop: Shop,
+    storage: Path,
+    brittle_model: Callable[..., bytes],
+    record_property: Callable[[str, object], None],
+) -> None:
+    brittle = shop.make("bee", brittle_model(2, [0.0, 1.0, 0.0, 0.0], 0.2))
+    plan = RolloutPlan("canary", (0.2,), HOUR)
+    with Load(address) as load:
+        version = offered(handle, brittle, plan)
+        reason = out(handle, version)
+        wait_until(lambda: not any(replica["contender"] for replica in handle.status()["replicas"]))
+        before = len(load.answers)
+        wait_until(lambda: len(load.answers) > before + 50)
+        last = load.answers[before + 10 :]
+    assert load.errors == []
+    assert "it failed at" in reason
+    assert {answer["predictions"][0] for answer in load.answers} == {"ant", "bee"}
+    assert {answer["predictions"][0] for answer in last} == {"ant"}
+    again = handle.offer(brittle, plan)
+    assert (again["state"], again["reason"]) == ("withdrawn", reason)
+    events = [event for batch in read_journal(journal_directory(storage, "animals")) for event in batch]
+    began, ended = (
+        next(event for event in events if event["type"] == kind and event["version"] == version)
+        for kind in ("challenged", "withdrawn")
+    )
+    seconds = (datetime.fromisoformat(ended["at"]) - datetime.fromisoformat(began["at"])).total_seconds()
+    record_property("seconds", seconds)
+    print(f"withdrawn after {seconds:.1f} s, {ended['evidence']['challenger']}, {len(load.answers)} answers in all")
+
+
+def test_a_good_challenger_goes_through_its_steps_by_itself(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop, storage: Path
+) -> None:
+    plan = RolloutPlan("canary", (0.0, 0.5), seconds=None, requests=40)
+    with Load(address) as load:
+        version = offered(handle, shop.make("dog"), plan)
+        waiting = handle.offer(shop.make("cat"), plan)
+        wait_until(lambda: handle.standing(version)["state"] == "full")
+    assert waiting["state"] == "waiting"
+    assert load.errors == []
+    events = [event for batch in read_journal(journal_directory(storage, "animals")) for event in batch]
+    mine = [event for event in events if event.get("version") == version]
+    assert [(event["type"], event["who"]) for event in mine] == [
+        ("challenged", "a study"),
+        ("advanced", "rollout"),
+        ("promoted", "rollout"),
+    ]
+    assert mine[-1]["evidence"]["challenger"]["asked"] >= 80
+
+
+def test_labels_that_come_later_take_a_challenger_out(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop
+) -> None:
+    version, asker = offered(handle, shop.make("bee"), HALF), Asker(address)
+
+    def ask_and_label() -> bool:
+        for _ in range(20):
+            assert asker.label(asker.ask()["id"], "ant") == 202
+        return bool(handle.standing(version)["state"] == "withdrawn")
+
+    wait_until(ask_and_label)
+    assert "it was wrong about" in out(handle, version)
+    labels = handle.status()["labels"]
+    assert labels[version][0] == labels[version][1] > 0
+    assert labels[handle.status()["version"]][1] == 0
+
+
+def test_a_frozen_endpoint_changes_by_hand_only(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:
+    plan = RolloutPlan("canary", (0.5,), seconds=None, requests=1)
+    assert handle.freeze(True, who="somebody", why="a holiday")
+    assert not handle.freeze(True, who="somebody", why="again")
+    held = handle.offer(shop.make("bee"), plan)
+    assert held["state"] == "waiting"
+    assert "a holiday" in held["reason"]
+    assert handle.promote(shop.make("cat"))["changed"]
+    assert handle.freeze(False, who="somebody", why="")
+    assert handle.offer(shop.make("bee"), plan)["state"] == "rollout"
+
+
+def test_a_challenger_that_takes_or_gives_something_else_is_no_challenger(handle: EndpointHandle, shop: Shop) -> None:
+    other = shop.make("ape", labels=("ape", "bat"))
+    with pytest.raises(BundleError, match="other columns or labels"):
+        handle.offer(other, HALF)
+    assert handle.offer(other, RolloutPlan())["state"] == "full"
+
+
+def controller() -> int:
+    """Returns the process of this cluster's Serve controller."""
+    actor = ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+    return int(ray.get(actor.__ray_call__.remote(lambda _: __import__("os").getpid())))
+
+
+@pytest.mark.parametrize("victim", ["a replica", "the endpoint actor", "the Serve controller"])
+def test_a_stage_survives_the_death_of(
+    victim: str, address: EndpointAddress, handle: EndpointHandle, shop: Shop
+) -> None:
+    version = offered(handle, shop.make("bee"), HALF)
+    asker, keys = Asker(address), [f"client {number}" for number in range(30)]
+    arms = [asker.ask(key=key)["version"] for key in keys]
+    wait_until(lambda: handle.status()["rollout"]["evidence"]["challenger"]["asked"] > 0)
+    before = handle.status()
+    pids = {
+        "a replica": lambda: min(replica["pid"] for replica in before["replicas"]),
+        "the endpoint actor": lambda: before["pid"],
+        "the Serve controller": controller,
+    }
+    killed = pids[victim]()
+    os.kill(killed, signal.SIGKILL)
+
+    def is_whole() -> bool:
+        now = handle.status()
+        new = {replica["pid"] for replica in now["replicas"]} | {now["pid"], controller()}
+        there = [(replica["contender"], replica["weight"]) for replica in now["replicas"]]
+        return killed not in new and there == [(version, 0.5)] * 2
+
+    wait_until(is_whole)
+    after = handle.status()
+    assert {key: after["rollout"][key] for key in ("number", "version", "step", "since")} == {
+        key: before["rollout"][key] for key in ("number", "version", "step", "since")
+    }
+    assert [asker.ask(key=key)["version"] for key in keys] == arms
+    asked = before["rollout"]["evidence"]["challenger"]["asked"]
+    wait_until(lambda: handle.status()["rollout"]["evidence"]["challenger"]["asked"] > asked)
