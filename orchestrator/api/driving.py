@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from orchestrator.domain.errors import InvalidSpecification, SessionLost, StudyBusy
+from orchestrator.domain.errors import InvalidSpecification, SessionLost, StorageError, StudyBusy
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Storage
 from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, savings, status
@@ -219,8 +219,9 @@ def _sweep(storage: AnyStorage, study: str) -> None:
 def _runner_failed(error: str) -> Exception:
     last = error.strip().splitlines()[-1] if error.strip() else "no reason given"
     name, _, message = last.partition(": ")
-    if name.rpartition(".")[2] == InvalidSpecification.__name__:
-        return InvalidSpecification(message)
+    for kind in (InvalidSpecification, StorageError):
+        if name.rpartition(".")[2] == kind.__name__:
+            return kind(message)
     from orchestrator.domain.errors import ClusterError
 
     return ClusterError(f"the runner failed: {last}\n{error}")

@@ -25,7 +25,7 @@ from orchestrator.process_graph.promoter import Promoter
 from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
 from orchestrator.tuning.execution import choose_execution
-from orchestrator.tuning.slots import prepare_environment
+from orchestrator.tuning.slots import ask_patiently, prepare_environment
 from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.workshop import Workshop
 
@@ -176,8 +176,8 @@ class Runner:
     def _room_name(self) -> str:
         return placement_name(self._storage, self._specification.study)
 
-    def _worker_lost(self, worker: str, cause: str) -> None:
-        ray.get(self._study.worker_lost.remote(worker, cause, True))
+    def _worker_lost(self, worker: str, cause: str, blame: bool) -> None:
+        ask_patiently(lambda: self._study.worker_lost.remote(worker, cause, blame))
 
     def _steer(self) -> None:
         """Asks the study what it wants, until it has ended; a fault of one turn is recorded, and the next one tried."""

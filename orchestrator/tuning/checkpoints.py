@@ -12,8 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.domain.errors import StorageError
+from orchestrator.domain.errors import NotAsPublished, StorageError
 from orchestrator.domain.trials import CheckpointRef
+from orchestrator.tuning.outage import blaming_the_disk
 
 
 class Checkpoints(Protocol):
@@ -23,7 +24,7 @@ class Checkpoints(Protocol):
         """Returns the reference of what `write` put into an empty directory; None where it says that there is none.
 
         Raises:
-            StorageError: the storage cannot be written.
+            StorageError: the storage cannot be written, whatever words `write` found for it.
         """
 
     def begin(self, trial: int, step: int, write: Callable[[Path], bool]) -> CheckpointRef | None:
@@ -39,7 +40,8 @@ class Checkpoints(Protocol):
         """Returns the local directory of a checkpoint whose content is what was published.
 
         Raises:
-            StorageError: it is gone, or was changed.
+            NotAsPublished: it is gone, or was changed.
+            StorageError: the storage cannot be read.
         """
 
 
@@ -58,19 +60,15 @@ class CheckpointStore:
         target = self.directory / f"{trial:05d}" / f"{step:05d}"
         beside = target.parent / f".{step:05d}-{uuid.uuid4().hex[:8]}"
         try:
-            if target.is_dir():  # the same step again, after a crash between its publication and its report
-                return CheckpointRef(step, str(target), *digest_of(target))
-            beside.mkdir(parents=True)
-            if not write(beside):
-                return None
-            digest = digest_of(beside, flush=True)
-            if not _moved(beside, target):
-                digest = digest_of(target)
-        except OSError as error:
-            raise StorageError(
-                f"checkpoint of trial {trial} cannot be written to {target}: {error.strerror or error}; "
-                "free some space or choose another storage"
-            ) from error
+            with blaming_the_disk(target.parent, f"checkpoint of trial {trial}"):
+                if target.is_dir():  # the same step again, after a crash between its publication and its report
+                    return CheckpointRef(step, str(target), *digest_of(target))
+                beside.mkdir(parents=True)
+                if not write(beside):
+                    return None
+                digest = digest_of(beside, flush=True)
+                if not _moved(beside, target):
+                    digest = digest_of(target)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return CheckpointRef(step, str(target), *digest)
@@ -90,13 +88,20 @@ class CheckpointStore:
         """Returns the directory of a checkpoint whose content is what was published.
 
         Raises:
-            StorageError: it is gone, or was changed.
+            NotAsPublished: it is gone, or was changed.
+            StorageError: the storage cannot be read.
         """
         directory = Path(ref.uri)
-        if not directory.is_dir():
-            raise StorageError(f"checkpoint {directory} is gone; the trial can only start again from zero")
-        if digest_of(directory)[0] != ref.sha256:
-            raise StorageError(f"checkpoint {directory} is not what was published: its hash differs")
+        try:
+            if not directory.is_dir():
+                self.directory.stat()  # without the whole of them the storage is away
+                raise NotAsPublished(f"checkpoint {directory} is gone; the trial can only start again from zero")
+            if digest_of(directory)[0] != ref.sha256:
+                raise NotAsPublished(f"checkpoint {directory} is not what was published: its hash differs")
+        except OSError as error:
+            raise StorageError(
+                f"checkpoint {directory} cannot be read: {error.strerror or error}; look at the storage's disk"
+            ) from error
         return directory
 
 

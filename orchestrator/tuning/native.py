@@ -29,7 +29,8 @@ from orchestrator.domain.trials import CheckpointRef, Decision, Failure
 from orchestrator.schedulers import make_scheduler
 from orchestrator.study import StudyKeeper
 from orchestrator.tuning.failures import failure_of
-from orchestrator.tuning.pooled import cause_of
+from orchestrator.tuning.outage import is_outage
+from orchestrator.tuning.pooled import cause_of, was_outage
 from orchestrator.tuning.runs import RETURNED, ActiveRun
 from orchestrator.tuning.slots import StudyActor, actor_port, fit, resources_of
 from orchestrator.tuning.tidiness import seed_globals
@@ -107,6 +108,14 @@ class SlotDesk:
         """A slot made a bundle, or did not."""
         if self._exporting.pop(trial_id, None) is not None:
             self._say(exports=(result,), room=0)
+
+    def let_go(self, trial: int) -> None:
+        """No slot runs the trial any more, and the study has to give it out again."""
+        self._held.pop(trial, None)
+
+    def let_go_of_export(self, trial_id: str) -> None:
+        """The same of the bundle that a slot made."""
+        self._exporting.pop(trial_id, None)
 
     def attempt_of(self, trial: int, otherwise: int) -> int:
         """Returns the attempt that a slot runs of a trial: a resumed slot has the order of its first start."""
@@ -190,7 +199,9 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The slot's process died."""
-        self._guarded(trial, lambda: self._crashed(trial, cause_of(trial)))
+        self._guarded(
+            trial, lambda: self._let_go(trial) if was_outage(trial) else self._crashed(trial, cause_of(trial))
+        )
 
     def choose_trial_to_run(self, tune_controller: Any, **_: Any) -> Any:
         """Returns the slot to start: a new one first (Tune starts it in any case), else the paused one to promote."""
@@ -216,6 +227,9 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             return _TUNE[act() or Decision.STOP]
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.desk.errors.append(repr(error))
+            if is_outage(error):
+                self._let_go(trial)
+                return str(TrialScheduler.STOP)
         try:
             self._crashed(trial, f"a hook of the scheduler failed: {self.desk.errors[-1]}")
         except Exception as error:  # noqa: BLE001 - the study cannot be told: its next writer takes the trial back
@@ -245,6 +259,14 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         metrics = {name: float(value) for name, value in result.items() if _is_metric(value)}
         # the trainable is not ours, and neither is its checkpoint: Tune keeps it with the paused slot
         return Progress(number, attempt, ((step, metrics),), CheckpointRef(step, "ray.tune", "", 0), done)
+
+    def _let_go(self, trial: Any) -> None:
+        """Forgets a slot that ended without its storage: what it held is given out again, and nobody is blamed."""
+        order = trial.config[ORDER]
+        if isinstance(order, Export):
+            self.desk.let_go_of_export(trial.trial_id)
+        else:
+            self.desk.let_go(order.trial if isinstance(order, Run) else order[0])
 
     def _crashed(self, trial: Any, cause: str) -> Decision | None:
         order = trial.config[ORDER]
@@ -295,7 +317,9 @@ class SlotTrainable(tune.Trainable):  # type: ignore[misc]
                 word = Word(reports, self._last)
             else:
                 word = Word(reports)
-        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
+        except Exception as error:  # the user's code: recorded with its traceback, the study goes on
+            if is_outage(error):
+                raise
             return {"done": True, "value": 0.0, ORDER: Word(failure=failure_of(error))}
         return {"done": stretch.done, "value": 0.0, ORDER: word}
 

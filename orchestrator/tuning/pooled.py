@@ -13,12 +13,13 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from orchestrator.tuning.outage import is_outage
 from orchestrator.tuning.slots import RESULT_SECONDS, StudyActor, Wanted, actor_port, fit, resources_of
 from orchestrator.tuning.worker import FencedError, OutOfMemoryError, Worker
 from orchestrator.tuning.workshop import Workshop
 
-Lost = Callable[[str, str], None]
-"""Is told (worker, cause) of a worker whose process ended without having been released."""
+Lost = Callable[[str, str, bool], None]
+"""Is told (worker, cause, whether its trials are to blame) of a worker whose process ended without being released."""
 
 
 class PooledWorker(tune.Trainable):  # type: ignore[misc]
@@ -102,7 +103,7 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
         """A worker's process died under it."""
         worker = trial.config["worker"]
         self._actors.pop(worker, None)
-        self._lost(worker, cause_of(trial))
+        self._lost(worker, cause_of(trial), not was_outage(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker was released, or given up by the study."""
@@ -116,6 +117,15 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
         """Ends the processes of workers whose time is over; user code may hold them for hours."""
         for worker in workers & set(self._actors):
             ray.kill(self._actors.pop(worker))
+
+
+def was_outage(trial: Any) -> bool:
+    """Returns whether a Tune trial ended because the study's storage was away for too long."""
+    try:
+        error = trial.get_pickled_error()
+    except Exception:  # noqa: BLE001 - see `cause_of`
+        return False
+    return is_outage(getattr(error, "cause", error))
 
 
 def cause_of(trial: Any) -> str:

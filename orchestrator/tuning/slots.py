@@ -2,18 +2,15 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.domain.errors import StorageError
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.journal import scratch
+from orchestrator.tuning.outage import is_outage, outlast
 from orchestrator.tuning.worker import Port
 
 RESULT_SECONDS = 10.0  # Tune takes one result a turn and looks at all slots for it: few results, little cost
-OUTAGE_SECONDS = 60.0  # without its study's storage a worker keeps what it holds for so long
-RETRY_SECONDS = 1.0
 
 StudyActor = Any
 """A handle of the study actor; see `orchestrator.process_graph.study_actor`."""
@@ -21,20 +18,32 @@ StudyActor = Any
 
 def actor_port(study: StudyActor) -> Port:
     """Returns a port whose messages go to a study actor; a call outlives a restart, and an outage of its storage."""
+
+    def port(message: Message) -> Answer:
+        given = message.to_dict()
+        return Answer.from_dict(ask_patiently(lambda: study.exchange.remote(given)))  # said twice it counts once
+
+    return port
+
+
+def ask_patiently(ask: Callable[[], Any]) -> Any:
+    """Returns what an actor answers; it is asked again while its storage is away.
+
+    Raises:
+        StorageError: the storage was away for too long.
+    """
     import ray
     from ray.exceptions import RayTaskError
 
-    def port(message: Message) -> Answer:
-        given, deadline = message.to_dict(), time.monotonic() + OUTAGE_SECONDS
-        while True:
-            try:
-                return Answer.from_dict(ray.get(study.exchange.remote(given)))
-            except RayTaskError as error:
-                if not isinstance(error.cause, StorageError) or time.monotonic() > deadline:
-                    raise
-                time.sleep(RETRY_SECONDS)  # what is said twice counts once
+    def answer() -> Any:
+        try:
+            return ray.get(ask())
+        except RayTaskError as error:
+            if is_outage(error.cause):
+                raise error.cause from None
+            raise
 
-    return port
+    return outlast(answer)
 
 
 def prepare_environment(slots: int) -> None:

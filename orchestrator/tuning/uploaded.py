@@ -13,10 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.domain.errors import StorageError
+from orchestrator.domain.errors import NotAsPublished, StorageError
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.journal import Storage, scratch
+from orchestrator.journal import Storage, cache_directory, scratch
 from orchestrator.tuning.checkpoints import digest_of
+from orchestrator.tuning.outage import blaming_the_disk
 
 KEPT = 64  # fetched checkpoints on the disk; more than the trials that a worker holds at once (`study.BATCH`)
 
@@ -82,17 +83,13 @@ class UploadedCheckpoints:
     def _written(self, trial: int, write: Callable[[Path], bool]) -> Path | None:
         beside: Path | None = None
         try:
-            beside = self._new_directory()
-            beside.mkdir()
-            if write(beside):
-                made, beside = beside, None
-                return made
-            return None
-        except OSError as error:
-            raise StorageError(
-                f"checkpoint of trial {trial} cannot be written to {error.filename or beside}: "
-                f"{error.strerror or error}; free some space there"
-            ) from error
+            with blaming_the_disk(self._scratch or cache_directory(), f"checkpoint of trial {trial}"):
+                beside = self._new_directory()
+                beside.mkdir()
+                if write(beside):
+                    made, beside = beside, None
+                    return made
+                return None
         finally:
             if beside is not None:
                 shutil.rmtree(beside, ignore_errors=True)
@@ -107,14 +104,14 @@ class UploadedCheckpoints:
 
     def _download(self, ref: CheckpointRef, name: str) -> Path:
         if self._storage.published(name) is None:
-            raise StorageError(f"checkpoint {ref.uri} is gone; the trial can only start again from zero")
+            raise NotAsPublished(f"checkpoint {ref.uri} is gone; the trial can only start again from zero")
         try:
             copy = self._new_directory()
         except OSError as error:
             raise StorageError(f"checkpoint {ref.uri} cannot be kept on this host: {error}; free some space") from error
         if self._storage.download(name, copy).sha256 != ref.sha256:
             shutil.rmtree(copy, ignore_errors=True)
-            raise StorageError(f"checkpoint {ref.uri} is not what was published: its hash differs")
+            raise NotAsPublished(f"checkpoint {ref.uri} is not what was published: its hash differs")
         return copy
 
     def _new_directory(self) -> Path:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.domain.errors import StorageError
 from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress, Run
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure
 from orchestrator.tuning.failures import failure_of
+from orchestrator.tuning.outage import is_outage
 from orchestrator.tuning.runs import RETURNED, ActiveRun, Stretch
 from orchestrator.tuning.tidiness import Surroundings
 from orchestrator.tuning.workshop import Workshop
@@ -68,6 +70,7 @@ class Worker:
         self._room = 1
         self._held: dict[int, _Held] = {}
         self._exports: list[ExportResult] = []
+        self._outage: StorageError | None = None
 
     @property
     def holds(self) -> int:
@@ -80,12 +83,15 @@ class Worker:
         Raises:
             FencedError: the study gave this worker up.
             OutOfMemoryError: told to the study already, which took everything back; the process should end.
+            StorageError: the same, where the storage is away for too long: no trial is blamed for it.
         """
         message = self._message()
         answer = self._port(message)
         self._epoch, self._batch = answer.epoch, answer.batch
         if message.leaving:
             self.drop()
+            if self._outage is not None:
+                raise self._outage
             raise OutOfMemoryError(f"worker {self.name} ran out of memory")
         if answer.fenced:
             self.drop()
@@ -93,8 +99,11 @@ class Worker:
         self._take_verdicts(answer)
         for order in answer.runs:
             self._held[order.trial] = _Held(order, order.until, Surroundings(order.seed), self._pace())
-        self._exports = [self._workshop.export(order) for order in answer.exports]
-        self._work()
+        try:
+            self._exports = [self._workshop.export(order) for order in answer.exports]
+            self._work()
+        except StorageError as error:  # said with the next message, which has nothing of what could not be kept
+            self._outage = error
         return answer
 
     def drop(self) -> None:
@@ -107,8 +116,8 @@ class Worker:
         progress = tuple(
             held.progress or Progress(held.order.trial, held.order.attempt) for held in self._held.values()
         )
-        ran_out = any(_is_memory(word.failure) for word in progress)
-        return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room, ran_out)
+        leaving = self._outage is not None or any(_is_memory(word.failure) for word in progress)
+        return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room, leaving)
 
     def _take_verdicts(self, answer: Answer) -> None:
         for number, verdict in answer.verdicts.items():
@@ -139,8 +148,10 @@ class Worker:
             self._workshop.prepare()
             with held.surroundings:
                 return self._stretch(held)
-        except Exception as error:  # noqa: BLE001 - the user's code: recorded with its traceback, the study goes on
+        except Exception as error:  # the user's code: recorded with its traceback, the study goes on
             _leave(held)
+            if is_outage(error):
+                raise
             return Progress(order.trial, order.attempt, failure=failure_of(error))
 
     def _stretch(self, held: _Held) -> Progress:

@@ -19,6 +19,8 @@ from orchestrator.study import Layout
 from orchestrator.tuning.checkpoints import Checkpoints, CheckpointStore
 from orchestrator.tuning.code import Code, check_end
 from orchestrator.tuning.failures import failure_of
+from orchestrator.tuning.outage import OUTAGE_SECONDS, blaming_the_disk, is_outage, outlast
+from orchestrator.tuning.patient import PatientCheckpoints
 from orchestrator.tuning.runs import ActiveRun, FunctionRun, StepRun
 from orchestrator.tuning.uploaded import UploadedCheckpoints
 from trainables.contract import Context, Trainable, resource_of
@@ -49,7 +51,13 @@ class Workshop:
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """The study's checkpoints."""
-        return checkpoints_on(self.layout.checkpoints)
+        return PatientCheckpoints(checkpoints_on(self.layout.checkpoints), self._outage_seconds)
+
+    @property
+    def _outage_seconds(self) -> float:
+        """How long a trial waits for the storage: a silent one must not be taken for one that hangs."""
+        timeout = self.specification.timeout_seconds
+        return OUTAGE_SECONDS if timeout is None else min(OUTAGE_SECONDS, timeout / 2)
 
     def prepare(self) -> None:
         """Imports the user's code, once.
@@ -95,15 +103,21 @@ class Workshop:
         return trainable
 
     def export(self, order: Export) -> ExportResult:
-        """Makes a bundle of a checkpoint; a refusal is a result, not an exception."""
+        """Makes a bundle of a checkpoint; a refusal is a result, not an exception.
+
+        Raises:
+            StorageError: the storage was away for too long; the model is not to blame.
+        """
         try:
             if self.resolved.kind == "function":
                 raise InvalidTrainable(
                     "a function objective has no model that could be served; "
                     "give a trainable class, or leave `serve` out"
                 )
-            uri = self._exported(order)
-        except Exception as error:  # noqa: BLE001 - user code; the study records it and goes on
+            uri = outlast(lambda: self._exported(order), seconds=self._outage_seconds)
+        except Exception as error:  # user code; the study records it and goes on
+            if is_outage(error):
+                raise
             return ExportResult(order.bundle, error=failure_of(error).message)
         return ExportResult(order.bundle, uri=uri)
 
@@ -129,7 +143,8 @@ class Workshop:
 
     def _write_bundle(self, order: Export, target: Path) -> None:
         trainable = self._build(order.params, order.seed, self.checkpoints.fetch(order.checkpoint))
-        trainable.export(target, self._lineage(order))
+        with blaming_the_disk(target.parent, f"bundle {order.bundle}"):
+            trainable.export(target, self._lineage(order))
 
     def _lineage(self, order: Export) -> Lineage:
         return Lineage(

@@ -54,6 +54,16 @@ def test_what_was_published_is_fetched_by_any_process(store, place):
     assert Published.of(copy).sha256 == ref.sha256
 
 
+def test_an_error_of_the_one_who_writes_is_his_own(store, place):
+    def write(directory):
+        (directory / "weights").write_text("state")
+        raise FileNotFoundError(2, "no such table")
+
+    with pytest.raises(FileNotFoundError, match="no such table"):
+        store.publish(0, 1, write)
+    assert place.names() == []
+
+
 def test_nothing_to_save_is_no_checkpoint(store, place):
     assert store.publish(0, 1, lambda directory: False) is None
     assert store.begin(0, 1, lambda directory: False) is None

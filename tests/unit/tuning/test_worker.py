@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 from worker_orders import order
 
+from orchestrator.domain.errors import StorageError
 from orchestrator.domain.exchange import Answer, Export
 from orchestrator.domain.trials import Decision
 from orchestrator.study import Layout
+from orchestrator.tuning.checkpoints import CheckpointStore
 from orchestrator.tuning.worker import CHECKPOINT_SECONDS, FLUSH_SECONDS, FencedError, OutOfMemoryError
+from orchestrator.tuning.workshop import Workshop
 from trainables.testing import Quadratic, Trivial
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
@@ -214,6 +217,89 @@ def test_a_checkpoint_that_was_changed_fails_the_trial_and_not_the_worker(make_w
     worker.turn()
     worker.turn()
     assert "its hash differs" in desk.progress[0].failure.message
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """A list of the errors of a storage that is away: each attempt at a checkpoint or a bundle takes one."""
+    errors = []
+    monkeypatch.setattr("orchestrator.tuning.outage.RETRY_SECONDS", 0.01)
+
+    def failing(usual):
+        def act(*given):
+            if errors:
+                raise errors.pop(0)
+            return usual(*given)
+
+        return act
+
+    for owner, name in ((CheckpointStore, "publish"), (CheckpointStore, "fetch"), (Workshop, "_exported")):
+        monkeypatch.setattr(owner, name, failing(getattr(owner, name)))
+    return errors
+
+
+def test_a_storage_that_is_away_for_a_while_is_waited_for(make_worker, away):
+    worker, desk, _ = make_worker()
+    desk.say(order(until=1))
+    away += [StorageError("away")] * 3
+    worker.turn()
+    worker.turn()
+    assert (desk.progress[0].checkpoint.step, desk.progress[0].failure) == (1, None)
+    desk.say(order(trial=1, until=3, checkpoint=desk.progress[0].checkpoint, reported=1))
+    away += [StorageError("away")] * 3
+    worker.turn()
+    worker.turn()
+    assert [(told.failure, told.reports[0][0]) for told in desk.progress if told.trial == 1] == [(None, 2)]
+
+
+class Unlucky(Quadratic):
+    """Fails to save, the first times, in words of its own."""
+
+    failures = 1
+
+    def save(self, directory):
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("file write failed")
+        super().save(directory)
+
+
+def test_a_save_that_fails_once_is_done_again_and_one_that_fails_again_is_the_trials(make_worker):
+    worker, desk, _ = make_worker(Unlucky)
+    desk.say(order(until=1))
+    worker.turn()
+    worker.turn()
+    assert (desk.progress[0].checkpoint.step, desk.progress[0].failure) == (1, None)
+    worker, desk, _ = make_worker(type("Hopeless", (Unlucky,), {"failures": 2}))
+    desk.say(order(1, until=1))
+    worker.turn()
+    worker.turn()
+    assert desk.progress[0].failure.message == "RuntimeError: file write failed"
+
+
+def test_a_storage_that_stays_away_ends_the_worker_and_no_trial_is_to_blame(make_worker, away):
+    worker, desk, _ = make_worker(timeout="0.2s")
+    desk.say(order(0, until=1))
+    away += [StorageError("away for long")] * 1000
+    worker.turn()
+    with pytest.raises(StorageError, match="away for long"):
+        worker.turn()
+    assert desk.heard[-1].leaving
+    assert [(told.failure, told.reports, told.checkpoint) for told in desk.progress] == [(None, (), None)]
+    assert worker.holds == 0
+
+
+def test_a_bundle_that_the_storage_does_not_take_is_no_refusal(make_worker, away):
+    worker, desk, _ = make_worker(timeout="0.2s")
+    desk.say(order(until=1))
+    worker.turn()
+    worker.turn()
+    desk.next = Answer(1, exports=(Export("b", 0, {"x": 1.0}, 7, desk.progress[0].checkpoint, 0.5),))
+    away += [StorageError("away for long")] * 1000
+    worker.turn()
+    with pytest.raises(StorageError, match="away for long"):
+        worker.turn()
+    assert (desk.heard[-1].exports, desk.heard[-1].leaving) == ((), True)
 
 
 def test_a_class_that_is_stepped_for_ever_fails_at_once_and_says_what_to_do(make_worker):
