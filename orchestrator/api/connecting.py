@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.domain.errors import UnknownStudy
-from orchestrator.domain.space import Configuration
+from orchestrator.domain.space import Configuration, Parameter, Space
 
 
 class ConnectedStudy:
@@ -44,6 +44,20 @@ class ConnectedStudy:
             InvalidInput: it is not in the study's space.
         """
         self._ask("enqueue", dict(params))
+
+    def extend(
+        self,
+        trials: int | None = None,
+        timeout: float | None = None,
+        space: Mapping[str, Parameter] | Space | None = None,
+    ) -> None:
+        """Gives the study more trials in all, more seconds in all, or a space that holds all of the one it has.
+
+        Raises:
+            InvalidInput: it would not be more.
+        """
+        given = space if isinstance(space, Space | None) else Space(space)
+        self._ask("extend", trials, timeout, None if given is None else given.to_dict())
 
     def stop(self, reason: str = "stopped") -> None:
         """Ends the study: no trial is begun any more, and what it found stays."""

@@ -5,6 +5,7 @@ memory. `run` evaluates the objective, on Ray or in the process at hand; `ask` a
 """
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from orchestrator.domain.space import Parameter, Space, Value
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.study import Layout, StudyKeeper, StudyState, Trial, read_study
+from orchestrator.study.identity import current
 
 UNNAMED = "unnamed"
 ENDLESS = 2**31 - 1  # trials, where the caller decides when to stop asking
@@ -107,6 +109,7 @@ class Study:
         code = Code.named(self._objective) if isinstance(self._objective, str) else Code.of(self._objective)
         budget = type(self._specification.budget)(trials, timeout)
         specification = self._specification.with_changes(budget=budget, trainable=code.reference)
+        specification = self._with_what_was_given(specification)
         check_end(specification, code.resolve())
         inline = specification.execution == "inline"
         try:
@@ -116,6 +119,16 @@ class Study:
                 self._end_session()
         raise_if_failing(outcome)
         return self
+
+    def _with_what_was_given(self, specification: StudySpecification) -> StudySpecification:
+        """Returns what is asked for with what `extend` gave the study since, and warns where that differs."""
+        storage = Storage.of(specification.storage)
+        if not Layout(storage, specification.study).exists():
+            return specification
+        found, word = current(read_study(storage, specification.study).state, specification)
+        if word:
+            warnings.warn(word, stacklevel=3)
+        return found
 
     def _end_session(self) -> None:
         from orchestrator.process_graph.session import end_session
@@ -137,6 +150,42 @@ class Study:
     def enqueue(self, params: Mapping[str, Value]) -> None:
         """Adds a configuration of the caller's own; it is given out before the search's."""
         self._open_desk().keeper.enqueue(params)
+
+    def extend(
+        self,
+        trials: int | None = None,
+        timeout: float | None = None,
+        space: Mapping[str, Parameter] | Space | None = None,
+    ) -> "Study":
+        """Gives the study more, whether it runs (here or in another process) or has ended, and returns it.
+
+        One that runs goes on with it at once; one that has ended, when `run` or `ask` is called again. What is None
+        stays as it is.
+
+        Args:
+            trials: how many in all, more than before.
+            timeout: seconds in all, more than before.
+            space: one that holds every configuration of the one before; a parameter that is new says with `default`
+                which value the trials before it had.
+
+        Raises:
+            InvalidInput: it would not be more; with what is missing.
+        """
+        from orchestrator.api.extending import extend_study
+
+        wider = space if isinstance(space, Space | None) else Space(space)
+        if trials is None and timeout is None and wider is None:
+            raise InvalidSpecification("extend takes trials, timeout or space: what the study may have more of")
+        if self._desk is not None or self.name is None:
+            self._open_desk().keeper.extend(trials=trials, seconds=timeout, space=wider)
+        else:
+            storage = Storage.of(self._specification.storage)
+            if not Layout(storage, self.name).exists():
+                raise UnknownStudy(f"study '{self.name}' has not begun; run it with what it is to have")
+            extend_study(storage, self.name, trials=trials, seconds=timeout, space=wider)
+        if wider is not None:
+            self._specification = self._specification.with_changes(space=wider)
+        return self
 
     def close(self) -> None:
         """Gives the journal up, so that others may write it."""

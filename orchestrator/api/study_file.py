@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.domain.errors import InvalidSpecification
+from orchestrator.domain.errors import InvalidSpace, InvalidSpecification
+from orchestrator.domain.space import Space
 from orchestrator.domain.specification import StudySpecification
 
 
@@ -17,12 +18,7 @@ def read_study_file(path: Path, changes: Mapping[str, Any] | None = None) -> Stu
         InvalidSpecification: there is no such file, it is not YAML, or it cannot be understood.
         InvalidSpace: its space makes no sense.
     """
-    try:
-        given = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InvalidSpecification(f"study file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidSpecification(f"study file {path} is not YAML: {error}") from error
+    given = _yaml(path)
     if isinstance(given, Mapping) and changes:
         given = _laid_over(given, changes)
     if isinstance(given, Mapping):
@@ -31,6 +27,34 @@ def read_study_file(path: Path, changes: Mapping[str, Any] | None = None) -> Stu
         return StudySpecification.from_dict(given)
     except InvalidSpecification as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def read_space_file(path: Path, study: str) -> Space:
+    """Returns the space in a file: a whole study file of that study, its `space:` section, or the parameters alone.
+
+    Raises:
+        InvalidSpecification: there is no such file, it is not YAML, or it is the file of another study.
+        InvalidSpace: its space makes no sense.
+    """
+    given = _yaml(path)
+    if isinstance(given, Mapping) and "space" in given and (given.keys() <= {"space"} or "objective" in given):
+        named = given.get("study", study)
+        if named != study:
+            raise InvalidSpecification(f"{path} is the file of study '{named}', not of '{study}'")
+        given = given["space"]
+    try:
+        return Space.from_dict(given)
+    except InvalidSpace as error:
+        raise InvalidSpace(f"{path}: {error}") from None
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidSpecification(f"study file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidSpecification(f"study file {path} is not YAML: {error}") from error
 
 
 def _laid_over(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,60 +1,78 @@
-"""`extend` gives a study more to spend, `rollback` lets its endpoint answer with an earlier version again."""
+"""`extend` gives a study more to spend or a wider space, `rollback` an endpoint an earlier version again."""
 
-import shlex
+from pathlib import Path
 from typing import Any
 
 import click
 
+from orchestrator.api.extending import extend_study
+from orchestrator.api.study_file import read_space_file
 from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint
+from orchestrator.cli.summary import REASONS
 from orchestrator.domain.errors import EndpointError, InvalidInput
 from orchestrator.domain.specification import parse_seconds
 from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.session_file import SessionFile, session_path
-from orchestrator.study import Layout, read_study, studies_on
+from orchestrator.study import Layout, Phase, StudyState, read_study, studies_on
 
 
 @click.command()
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="How many trials in all, more than it has.")
 @click.option("--time", help='How long in all, such as "10m".')
+@click.option(
+    "--space",
+    "file",
+    type=click.Path(path_type=Path),
+    help="A study file, or the parameters alone: a space that holds all of the one it has.",
+)
 @storage_option
 @json_option
-def extend(study: str, trials: int | None, time: str | None, storage: AnyStorage, as_json: bool) -> None:
-    """Give STUDY more to spend. One that runs goes on at once; one that has ended goes on with `resume`."""
-    if trials is None and time is None:
-        raise InvalidInput("extend takes --trials or --time: how much the study may spend in all")
+def extend(
+    study: str, trials: int | None, time: str | None, file: Path | None, storage: AnyStorage, as_json: bool
+) -> None:
+    """Give STUDY more to spend, a wider space, or both. One that runs goes on at once, an ended one with `resume`."""
+    if trials is None and time is None and file is None:
+        raise InvalidInput("extend takes --trials, --time (how much in all) or --space: what STUDY is to have more of")
     Layout(storage, study).require()
     seconds = None if time is None else parse_seconds("--time", time)
-    runs = _extend(storage, study, trials, seconds)
-    again = shlex.join(["orchestrator", "resume", study, "--storage", str(storage)])
+    space = None if file is None else read_space_file(file, study)
+    runs = extend_study(storage, study, trials=trials, seconds=seconds, space=space)
+    state = read_study(storage, study).state
+    again = pasted("resume", study, storage=storage)
     if as_json:
-        print_json({"study": study, "runs": runs, "resume": again})
+        goes_on = state.phase is not Phase.ENDED
+        print_json({"study": study, "runs": runs, "resume": again, "goes_on": goes_on} | _terms(state))
     else:
-        click.echo(f"study '{study}' has more to spend" + ("" if runs else f"; go on with: {again}"))
+        click.echo(_word(state, runs, again))
 
 
-def _extend(storage: AnyStorage, study: str, trials: int | None, seconds: float | None) -> bool:
-    """Returns whether the study runs; it was told there, else in its journal."""
-    session = SessionFile.read(session_path(storage))
-    if session is not None:
-        from orchestrator.cli.attaching import find_running
+def _terms(state: StudyState) -> dict[str, Any]:
+    """Returns what the study may spend now, and from which trial on its space is the one that it has."""
+    budget = state.specification.budget
+    return {
+        "budget": {"trials": budget.trials, "seconds": budget.seconds},
+        "first_trial_of_space": state.spaces[-1].first_trial,
+    }
 
-        running = find_running(storage, study, session, None)
-        if running is not None:
-            running.extend(trials, seconds)
-            return True
-    import time
 
-    from orchestrator.study import StudyKeeper
+def _word(state: StudyState, runs: bool, again: str) -> str:
+    name, held = state.specification.study, state.spaces[-1]
+    may = f"study '{name}' may spend {state.specification.budget}"
+    if held.first_trial or len(state.spaces) > 1:
+        may += f", and has a wider space from trial {held.first_trial} on"
+    if runs:
+        return may
+    if state.phase is Phase.ENDED:
+        why = REASONS.get(state.reason, state.reason)
+        return f"{may}; that gives it nothing to do yet, for {why}: extend it by {_REMEDIES.get(state.reason, 'more')}"
+    return f"{may}; go on with: {again}"
 
-    keeper = StudyKeeper.open(read_study(storage, study).specification, time.time, storage=storage)
-    try:
-        keeper.extend(trials=trials, seconds=seconds)
-    finally:
-        keeper.close()
-    return False
+
+_REMEDIES = {"finished": "--trials", "time": "--time", "exhausted": "--space"}
 
 
 @click.command()

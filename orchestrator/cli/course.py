@@ -24,7 +24,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Storage
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, read_study
-from orchestrator.study.keeper import IDENTITY
+from orchestrator.study.identity import current, differences, what_to_do
 from orchestrator.tuning.code import Code
 
 TERMINATED = 143  # 128 + SIGTERM, as shells have it
@@ -66,6 +66,7 @@ class Course:
         if self._choices.fresh or (self._choices.again and outcome is not None):
             self._begin_anew()
             outcome = None
+        self._take_up()
         if outcome is not None:
             self._require_same_study()
             if (written := read_summary(self._layout)) is not None:
@@ -95,17 +96,21 @@ class Course:
 
     def _require_same_study(self) -> None:
         """Raises where the file describes another study than the one that has ended under its name."""
-        asked, created = (
-            self._specification.to_dict(),
-            read_study(self._storage, self._specification.study).state.created,
-        )
-        assert created is not None
-        differing = [key for key in IDENTITY if created.specification.get(key) != asked.get(key)]
+        state = read_study(self._storage, self._specification.study).state
+        differing = differences(state, self._specification)
         if differing:
             raise InvalidSpecification(
                 f"study '{self._specification.study}' has ended with another {', '.join(differing)}; "
-                "give the new study another name, or begin it anew with --fresh"
+                f"{what_to_do(state, self._specification, differing)}"
             )
+
+    def _take_up(self) -> None:
+        """Goes on with what the study was given by `extend` after its file was written, and says so."""
+        if self._layout.exists():
+            state = read_study(self._storage, self._specification.study).state
+            self._specification, word = current(state, self._specification)
+            if word:
+                self._tell(word)
 
     def _begin_anew(self) -> None:
         session = SessionFile.read(session_path(self._storage))

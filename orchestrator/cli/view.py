@@ -91,6 +91,8 @@ def rows(moment: Moment) -> list[tuple[str, str]]:
     """Returns labelled lines about all that is known."""
     status = moment.status
     lines = [("trials", trials(status)), ("rungs", _rungs_reached(status)), ("best", best(status))]
+    if widened := status.get("widened"):
+        lines.append(("space", f"wider from trial {widened[-1]['first_trial']} on"))
     lines.append(("workers", workers(moment)))
     if moment.serves and moment.runner is not None:
         lines.append(("endpoint", endpoint(moment)))

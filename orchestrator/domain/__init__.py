@@ -1,6 +1,6 @@
 """The words that every room shares; standard library only.
 
-`space` has the parameters, `specification` what a study was asked to do, `trials` states and decisions, `events` what
+`space` has the parameters (of `parameters`; what holds all of it says `widening`), `specification` what a study was asked to do, `trials` states and decisions, `events` what
 stands in a journal, `exchange` what workers and study say to each other, `seeds` where random numbers come from,
 `errors` the tree of what can go wrong. Modules are imported by name: there is nothing here that would load them all.
 """

@@ -194,6 +194,15 @@ class Reopened(Event):
     seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Extended(Event):
+    """The study was given more: the budget that it has from now on, and the wider space, if it got one."""
+
+    trials: int | None
+    seconds: float | None
+    space: Mapping[str, Any] | None = None  # as a study file writes it; trials from now on come from it
+
+
 _TYPES: Mapping[str, type[Event]] = {
     "created": Created,
     "opened": Opened,
@@ -215,6 +224,7 @@ _TYPES: Mapping[str, type[Event]] = {
     "ending": Ending,
     "ended": Ended,
     "reopened": Reopened,
+    "extended": Extended,
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}

@@ -22,6 +22,7 @@ ENGINES = ("auto", "random", "grid", "sobol", "tpe")
 SCHEDULERS = ("asha", "none")
 GOALS = ("minimize", "maximize")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DEFAULT_TRIALS = 100  # where a study names no budget at all
 UNBOUNDED = 2**31 - 1  # a resource that no trial reaches: "until it ends by itself"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -139,10 +140,21 @@ class Budget:
     trials: int | None = None
     seconds: float | None = None
 
+    @property
+    def most_trials(self) -> float:
+        """How many trials it allows."""
+        if self.trials is not None:
+            return self.trials
+        return DEFAULT_TRIALS if self.seconds is None else math.inf
+
+    def __str__(self) -> str:
+        trials = "any number of trials" if self.most_trials == math.inf else f"{self.most_trials:.0f} trials"
+        return trials if self.seconds is None else f"{trials} in {self.seconds:g} s"
+
     def is_larger(self, than: "Budget") -> bool:
         """Returns whether it allows more of something and less of nothing."""
-        mine = (_unlimited(self.trials), _unlimited(self.seconds))
-        other = (_unlimited(than.trials), _unlimited(than.seconds))
+        mine = (self.most_trials, _unlimited(self.seconds))
+        other = (than.most_trials, _unlimited(than.seconds))
         return mine != other and all(left >= right for left, right in zip(mine, other, strict=True))
 
     @classmethod

@@ -63,9 +63,9 @@ class RunningStudy:
         """Returns whether some command watches the study to its end; that one releases it."""
         return bool(self._ask(self.runner.unwatched_seconds.remote()) < WATCHED_SECONDS)
 
-    def extend(self, trials: int | None, seconds: float | None) -> None:
-        """Goes on within a larger budget; what is None stays as it is."""
-        self._ask(self.study.extend.remote(trials, seconds))
+    def extend(self, trials: int | None, seconds: float | None, space: Mapping[str, Any] | None = None) -> None:
+        """Goes on within a larger budget, in a wider space, or both; what is None stays as it is."""
+        self._ask(self.study.extend.remote(trials, seconds, space))
 
     def rolled_back(self, version: str) -> None:
         """Tells the study that its endpoint answers with an earlier version again."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.space import Space
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import StudyKeeper, first_failure, savings, status
 from orchestrator.study.laws import referred
@@ -102,9 +103,10 @@ class StudyActor:
         """Goes on with a study that was ended by hand."""
         self._keeper.reopen()
 
-    def extend(self, trials: int | None, seconds: float | None) -> None:
-        """Goes on within a larger budget."""
-        self._keeper.extend(trials=trials, seconds=seconds)
+    def extend(self, trials: int | None, seconds: float | None, space: Mapping[str, Any] | None = None) -> None:
+        """Goes on within a larger budget, in a wider space (as a study file writes it), or both."""
+        wider = None if space is None else Space.from_dict(space)
+        self._keeper.extend(trials=trials, seconds=seconds, space=wider)
 
     def rolled_back(self, version: str) -> None:
         """The endpoint answers with an earlier version again."""

@@ -40,6 +40,7 @@ class GridSearch:
 
     def widened(self, space: Space) -> None:
         """Goes through the wider grid from its beginning, without what was begun."""
+        self._configurations = {trial: space.complete(begun) for trial, begun in self._configurations.items()}
         self._open(space)
 
     def told(self) -> None:

@@ -38,7 +38,10 @@ class Suggester(Protocol):
         """The trial is not pending any more: over, or paused for now. A paused trial may be observed again later."""
 
     def widened(self, space: Space) -> None:
-        """From now on configurations come from a space that holds all of the one before; what was told stays known."""
+        """From now on configurations come from a space that holds all of the one before.
+
+        What was told stays known; a configuration of before had the defaults of the parameters that are new.
+        """
 
     def told(self) -> Any:
         """Returns what it was told of the trials but their configurations, as plain JSON data with finite numbers."""

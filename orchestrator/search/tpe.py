@@ -131,6 +131,8 @@ class TpeSearch:
         self._random.widened(space)
         self._open(space)
         self._frozen.clear()
+        for trial, seen in self._seen.items():
+            self._seen[trial] = replace(seen, configuration=space.complete(seen.configuration))
 
     def told(self) -> Any:
         """Returns [trial, pending, failed, resource, loss] of each; a loss that is not finite as None."""

@@ -24,6 +24,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Journal, MemoryJournal, open_journal, read_journal
 from orchestrator.schedulers import make_scheduler
 from orchestrator.search import make_suggester
+from orchestrator.study.identity import differences, what_to_do
 from orchestrator.study.layout import Layout
 from orchestrator.study.study import Study
 
@@ -38,10 +39,6 @@ class JournalOfOneWriter(Journal, Protocol):
     @property
     def writer(self) -> str:
         """Names this one."""
-
-
-# what must be equal for a journal to go on under a specification; budgets and resources may change between lives
-IDENTITY = ("trainable", "space", "objective", "data", "scheduler", "search", "seed")
 
 
 class StudyKeeper:
@@ -110,8 +107,10 @@ class StudyKeeper:
         address: str = "",
     ) -> "StudyKeeper":
         """Returns the same on a journal that is open; see `open`."""
-        study = new_study(specification)
-        replay(study, journal.read())
+        batches = iter(journal.read())
+        first = next(batches, [])
+        study = new_study(_as_created(specification, first))
+        replay(study, itertools.chain([first], batches))
         cls._check_identity(study, specification, code_sha256)
         keeper = cls(study, journal, clock)
         if study.state.created is None:
@@ -126,18 +125,11 @@ class StudyKeeper:
         created = study.state.created
         if created is None:
             return
-        asked = specification.to_dict()
-        differing = [
-            key
-            for key in IDENTITY
-            if created.specification.get(key) != asked.get(key)
-            # a study whose caller evaluates the trials has no code of its own
-            and not (key == "trainable" and not (created.specification.get(key) and asked.get(key)))
-        ]
+        differing = differences(study.state, specification)
         if differing:
             raise InvalidSpecification(
                 f"study '{specification.study}' exists with another {', '.join(differing)}; "
-                "give the new study another name, or begin it anew with --fresh"
+                f"{what_to_do(study.state, specification, differing)}"
             )
         if created.code_sha256 and code_sha256 and created.code_sha256 != code_sha256:
             raise InvalidSpecification(
@@ -170,9 +162,9 @@ class StudyKeeper:
         """Goes on with a study that was ended by hand."""
         self._do(self.study.reopen)
 
-    def extend(self, *, trials: int | None, seconds: float | None) -> None:
-        """Goes on within a larger budget."""
-        self._do(lambda now: self.study.extend(now, trials=trials, seconds=seconds))
+    def extend(self, *, trials: int | None = None, seconds: float | None = None, space: Space | None = None) -> None:
+        """Goes on within a larger budget, in a wider space, or both."""
+        self._do(lambda now: self.study.extend(now, trials=trials, seconds=seconds, space=space))
 
     def rolled_back(self, version: str) -> None:
         """Records that the endpoint answers with an earlier version again."""
@@ -256,6 +248,15 @@ def new_study(specification: StudySpecification) -> Study:
     """Returns a study with its own search engine and scheduler, in which nothing has happened."""
     suggester = make_suggester(specification.engine, specification.space, specification.seed, specification.points)
     return Study(specification, suggester, make_scheduler(specification.scheduler))
+
+
+def _as_created(specification: StudySpecification, batch: Sequence[Mapping[str, Any]]) -> StudySpecification:
+    """Returns the specification with what its study began with, as the first batch of its journal says."""
+    for record in batch:
+        if record["type"] == "created":
+            began = StudySpecification.from_dict(record["specification"])
+            return specification.with_changes(space=began.space, engine=began.engine, points=began.points)
+    return specification
 
 
 def replay(study: Study, batches: Any) -> None:

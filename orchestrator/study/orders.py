@@ -4,8 +4,6 @@ A bundle goes first. Then trials that lost their worker or failed and may try ag
 promotes, then configurations of the user's, then new ones.
 """
 
-import math
-
 from orchestrator.domain.events import Exporting, Started, Suggested
 from orchestrator.domain.exchange import Export, Message, Run
 from orchestrator.domain.seeds import derive_seed
@@ -16,8 +14,6 @@ from orchestrator.study.ledger import Ledger
 from orchestrator.study.promotion import next_export
 from orchestrator.study.state import BundleState, Phase
 from orchestrator.study.trial import Trial
-
-DEFAULT_TRIALS = 100  # where a study names no budget at all
 
 
 class Orders:
@@ -82,11 +78,11 @@ class Orders:
 
     def why_no_work(self, budget: Budget) -> str:
         """Returns the reason for which a study without work ends."""
-        return "exhausted" if len(self._state.trials) < trial_budget(budget) else "finished"
+        return "exhausted" if len(self._state.trials) < budget.most_trials else "finished"
 
     def _may_begin_another(self, budget: Budget) -> bool:
         state = self._state
-        return len(state.trials) < trial_budget(budget) and not state.suggester.is_exhausted()
+        return len(state.trials) < budget.most_trials and not state.suggester.is_exhausted()
 
     def _next_trial(self, now: float) -> Trial | None:
         state = self._state
@@ -106,7 +102,8 @@ class Orders:
     def _suggest(self, now: float) -> Trial:
         state, number = self._state, len(self._state.trials)
         if number == 0 and state.created is not None and state.created.defaults is not None:
-            self._ledger.enter(Suggested(now, number, state.created.defaults, "default"))
+            whole = state.specification.space.complete(state.created.defaults)  # it may be wider than it was then
+            self._ledger.enter(Suggested(now, number, whole, "default"))
         else:
             self._ledger.enter(Suggested(now, number, state.suggester.suggest(number), "search"))
         return state.trials[number]
@@ -122,10 +119,3 @@ class Orders:
 
     def _seed(self, trial: Trial) -> int:
         return derive_seed(self._state.specification.seed, trial.number, "train")
-
-
-def trial_budget(budget: Budget) -> float:
-    """Returns how many trials a study may begin."""
-    if budget.trials is not None:
-        return budget.trials
-    return DEFAULT_TRIALS if budget.seconds is None else math.inf

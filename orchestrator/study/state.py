@@ -20,6 +20,7 @@ from orchestrator.domain.events import (
     Exported,
     ExportFailed,
     Exporting,
+    Extended,
     Failed,
     Finished,
     Interrupted,
@@ -33,6 +34,7 @@ from orchestrator.domain.events import (
     Suggested,
 )
 from orchestrator.domain.ranking import Ranking
+from orchestrator.domain.space import Space
 from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
@@ -85,6 +87,15 @@ class BundleRecord:
         return self.checkpoint.step
 
 
+@dataclass(frozen=True, slots=True)
+class SpaceHeld:
+    """A space that the study had from a time on: the trials from `first_trial` on came from it, until the next one."""
+
+    at: float
+    first_trial: int
+    space: Space
+
+
 class StudyState:
     """What a study's events add up to. One writer: the `Study` that owns it."""
 
@@ -93,6 +104,8 @@ class StudyState:
         self.suggester = suggester
         self.scheduler = scheduler
         self.created: Created | None = None
+        self.spaces: list[SpaceHeld] = []  # the one it was created with, and each wider one
+        self.extended_to: Budget | None = None  # the largest that `extend` and who asked for more gave it
         self.epoch = 0
         self.address = ""
         self.phase = Phase.RUNNING
@@ -153,6 +166,7 @@ class StudyState:
         self.created = event
         # budgets may change between lives: what counts is what the journal says last
         self._set_budget(Budget.from_dict(event.specification["budget"]))
+        self.spaces.append(SpaceHeld(event.at, 0, self.specification.space))
 
     def _opened(self, event: Opened) -> None:
         self._earlier_seconds = self.seconds_used()
@@ -298,7 +312,26 @@ class StudyState:
         if self.phase is Phase.ENDED:  # the time between the end and now is nobody's
             self._earlier_seconds, self.opened_at = self.seconds_used(), event.at
         self.phase, self.reason, self.ending_at = Phase.RUNNING, "", None
-        self._set_budget(Budget(event.trials, event.seconds))
+        budget = Budget(event.trials, event.seconds)
+        self._set_budget(budget)
+        if self.extended_to is not None and budget.is_larger(self.extended_to):
+            self.extended_to = budget
+
+    def _extended(self, event: Extended) -> None:
+        budget = Budget(event.trials, event.seconds)
+        if budget != self.specification.budget:
+            self.extended_to = budget
+            self._set_budget(budget)
+        if event.space is not None:
+            self._widen(Space.from_dict(event.space), event.at)
+
+    def _widen(self, space: Space, at: float) -> None:
+        """Takes a wider space; from now on every trial says what it had of the parameters that are new."""
+        self.specification = self.specification.with_changes(space=space)
+        self.spaces.append(SpaceHeld(at, len(self.trials), space))
+        for trial in self.trials:
+            trial.params = space.complete(trial.params)
+        self.suggester.widened(space)
 
     def _loss(self, trial: Trial) -> float:
         objective = self.specification.objective
@@ -363,4 +396,5 @@ _APPLY: dict[type[Event], Callable[[StudyState, Any], None]] = {
     Ending: StudyState._ending,
     Ended: StudyState._ended,
     Reopened: StudyState._reopened,
+    Extended: StudyState._extended,
 }

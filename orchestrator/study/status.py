@@ -26,6 +26,7 @@ def status(state: StudyState, now: float | None = None) -> dict[str, Any]:
         "trials": len(state.trials),
         "states": {str(name): state.counts[name] for name in TrialState},
         "budget": {"trials": budget.trials, "seconds": budget.seconds},
+        "widened": [{"at": held.at, "first_trial": held.first_trial} for held in state.spaces[1:]],
         "seconds": round(used, 3),
         "seconds_left": None if budget.seconds is None else round(max(0.0, budget.seconds - used), 3),
         "workers": sum(bool(trials) for trials in state.held.values()),

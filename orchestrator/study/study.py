@@ -17,6 +17,7 @@ from orchestrator.domain.events import (
     Created,
     Ended,
     Event,
+    Extended,
     Opened,
     Promoted,
     Rejected,
@@ -24,9 +25,10 @@ from orchestrator.domain.events import (
     RolledBack,
 )
 from orchestrator.domain.exchange import Answer, Export, Message, Run, Verdict
-from orchestrator.domain.space import Configuration
+from orchestrator.domain.space import Configuration, Space
 from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import Decision, TrialState
+from orchestrator.domain.widening import check_wider
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
 from orchestrator.study.hearing import Hearing
@@ -87,8 +89,12 @@ class Study:
     def reopen(self, now: float) -> list[Event]:
         """Goes on as somebody asks for it now: with a study that was ended by hand, or within another budget.
 
-        A study that came to its own end is left alone, unless the budget gives it more to spend.
+        A study that came to its own end is left alone, unless the budget gives it more to spend. What `extend` gave is
+        not taken back by a study file that is older than it.
         """
+        given = self.state.extended_to
+        if given is not None and not self._asked.is_larger(given):
+            self._asked = given
         if self.state.phase is Phase.RUNNING:
             goes_on = self.specification.budget != self._asked
         else:
@@ -97,21 +103,27 @@ class Study:
             self._go_on(now)
         return self._ledger.take()
 
-    def extend(self, now: float, *, trials: int | None, seconds: float | None) -> list[Event]:
-        """Goes on within a larger budget, whether the study runs or has ended; what is None stays as it is.
+    def extend(
+        self, now: float, *, trials: int | None = None, seconds: float | None = None, space: Space | None = None
+    ) -> list[Event]:
+        """Gives the study a larger budget, a wider space, or both; what is None stays as it is.
+
+        One that runs goes on with them at once. One that has ended goes on where they give it something to do.
 
         Raises:
-            InvalidSpecification: the budget would not be larger.
+            InvalidSpecification: the budget would not be larger, or the space is the one that it has.
+            InvalidSpace: the space does not hold all of the one before.
         """
-        old = self.specification.budget
-        new = Budget(trials or old.trials, seconds or old.seconds)
-        if not new.is_larger(old):
-            raise InvalidSpecification(
-                f"study '{self.specification.study}' has a budget of {old.trials} trials and {old.seconds} s already; "
-                "give more of either"
-            )
-        self._asked = new
-        self._go_on(now)
+        old = self.specification
+        budget = Budget(trials or old.budget.trials, seconds or old.budget.seconds)
+        if budget != old.budget or space is None:
+            _check_larger(old, budget)
+        if space is not None:
+            _check_wider(old, space)
+        self._ledger.enter(Extended(now, budget.trials, budget.seconds, None if space is None else space.to_dict()))
+        self._asked = budget
+        if self.state.phase is not Phase.RUNNING and self._has_more_to_spend():
+            self._go_on(now)
         return self._ledger.take()
 
     def _has_more_to_spend(self) -> bool:
@@ -272,3 +284,18 @@ class Study:
     def _settled(self, now: float) -> list[Event]:
         self._end_if_done(now)
         return self._ledger.take()
+
+
+def _check_larger(old: StudySpecification, budget: Budget) -> None:
+    if not budget.is_larger(old.budget):
+        raise InvalidSpecification(
+            f"study '{old.study}' may spend {old.budget} already, and {budget} is not more; "
+            "give more trials or more time"
+        )
+
+
+def _check_wider(old: StudySpecification, space: Space) -> None:
+    if space == old.space:
+        raise InvalidSpecification(f"study '{old.study}' has that space already; widen a range, or add a value")
+    check_wider(old.space, space)
+    old.with_changes(space=space)  # raises where its search cannot use it

@@ -72,6 +72,7 @@ EVENTS = {
     "ending": events.Ending(1.5, "finished"),
     "ended": events.Ended(1.5),
     "reopened": events.Reopened(1.5, 20, 60.0),
+    "extended": events.Extended(1.5, 40, None, {"lr": {"type": "float", "min": 0.001, "max": 1.0, "default": 0.01}}),
     "rolled_back": events.RolledBack(1.5, "2"),
 }
 

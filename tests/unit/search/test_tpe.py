@@ -135,3 +135,28 @@ def test_a_suggestion_after_a_thousand_trials_costs_milliseconds():
     for trial in range(1000, 1010):
         tpe.suggest(trial)
     assert (time.perf_counter() - start) / 10 < 0.15, "18 ms on an idle machine: 150 leaves room for a busy one"
+
+
+def test_a_model_of_a_wider_space_knows_what_it_would_know_had_it_been_wider_from_the_beginning():
+    wider = Space(
+        {
+            "x": Float(-1.0, 2.0),
+            "kind": Choice(["rich", "plain"], default="plain"),
+            "depth": Int(1, 4, when={"kind": "rich"}),
+            "decay": Float(1e-6, 1.0, log=True, default=1e-3),
+        }
+    )
+    observations = [[(1, (x - 0.3) ** 2), (3, (x - 0.4) ** 2)][: 1 + n % 2] for n, x in enumerate(POINTS)]
+    widened, always = told(POINTS, observations), make_suggester("tpe", wider, 0)
+    widened.started(900, {"x": 0.9})  # pending
+    widened.widened(wider)
+    for trial, (x, seen) in enumerate(zip(POINTS, observations, strict=True)):
+        always.started(trial, {"x": x, "kind": "plain", "decay": 1e-3})
+        for resource, loss in seen:
+            always.observed(trial, resource, loss)
+        always.ended(trial, failed=False)
+    always.started(900, {"x": 0.9, "kind": "plain", "decay": 1e-3})
+    for trial in range(1000, 1020):
+        assert widened.suggest(trial) == always.suggest(trial)
+    forgetful = make_suggester("tpe", wider, 0)
+    assert widened.suggest(1000) != forgetful.suggest(1000)

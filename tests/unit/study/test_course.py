@@ -5,10 +5,9 @@ import pytest
 from orchestrator.domain.errors import ExchangeRefused, InvalidSpecification
 from orchestrator.domain.events import Decided, Reopened
 from orchestrator.domain.exchange import Message, Progress
-from orchestrator.domain.specification import Budget
+from orchestrator.domain.specification import DEFAULT_TRIALS, Budget
 from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.study import Phase, savings, status, trial_details
-from orchestrator.study.orders import DEFAULT_TRIALS, trial_budget
 
 
 def run_all(lab, loss=lambda trial, step: trial + 1 / step, worker="w"):
@@ -26,9 +25,9 @@ def run_all(lab, loss=lambda trial, step: trial + 1 / step, worker="w"):
 
 
 def test_a_study_without_limits_has_a_hundred_trials():
-    assert trial_budget(Budget()) == DEFAULT_TRIALS
-    assert trial_budget(Budget(None, 60.0)) == float("inf")
-    assert trial_budget(Budget(7, 60.0)) == 7
+    assert Budget().most_trials == DEFAULT_TRIALS
+    assert Budget(None, 60.0).most_trials == float("inf")
+    assert Budget(7, 60.0).most_trials == 7
 
 
 def test_a_study_ends_by_itself_and_releases_its_workers(lab):
