@@ -1,6 +1,8 @@
 """The endpoint's HTTP interface: one pure ASGI application.
 
-    GET  /v2/health/live                       the process answers (the only path without a token)
+    GET  /v2/health/live                       the process answers; without a token
+    GET  /docs                                 a page for people, which asks for the token; without one itself
+    GET  /openapi.json                         the model's columns, labels and an example, as OpenAPI 3.1
     GET  /v2/health/ready                      a model answers
     GET  /v2, /v2/models/{m}[/versions/{v}][/ready]
     POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2, tensors as JSON or bytes
@@ -14,6 +16,7 @@ Every answer says which version and trial gave it, in its body and in its header
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 from deploy.answer_id import AnswerIds
 from deploy.answers import prediction_answer
@@ -21,8 +24,10 @@ from deploy.arms import Arms, Worked
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
 from deploy.bearer import check_bearer
+from deploy.docs_page import docs_page
 from deploy.feedback import Waiting, parse_feedback
 from deploy.media import JSON, answer_media, body_media
+from deploy.openapi import openapi_document
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
 from deploy.routes import PREDICT, find_route
@@ -33,6 +38,7 @@ from deploy.served import ModelSlot, Served
 logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
+OPEN_PATHS = frozenset({"/v2/health/live", "/docs"})  # the only ones without a token; neither tells of the model
 ID_HEADER, VERSION_HEADER = b"x-answer-id", b"x-model-version"
 
 
@@ -86,7 +92,8 @@ class EndpointApp:
         served = self._slot.served  # read once: check and answer come from the same model
         answer = await self._answer(scope, receive, served)
         self.counts.add(answer.status)
-        if served is not None and answer.status != 401 and not _is_signed(answer):
+        says_who = served is not None and answer.status != 401 and _path(scope) not in OPEN_PATHS
+        if served is not None and says_who and not _is_signed(answer):
             answer = replace(answer, headers=answer.headers + served.headers)
         return await send_answer(send, answer)
 
@@ -100,12 +107,14 @@ class EndpointApp:
             return Answer({"error": "The endpoint failed on this request; its log says why."}, 500)
 
     async def _route(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path != "/v2/health/live":
+        path = _path(scope)
+        if path not in OPEN_PATHS:
             check_bearer(header(scope, b"authorization"), self._token)
         route = find_route(scope["method"], path)
         if route.action == "live":
             return Answer({"live": True})
+        if route.action == "docs":
+            return docs_page()
         if route.action == "ready" and route.model is None:
             return Answer({"ready": served is not None}, 200 if served else 503)
         if route.action == "server":
@@ -118,10 +127,22 @@ class EndpointApp:
             return Answer({"name": self._settings.model, "ready": True})
         if route.action == "metadata":
             return Answer(model_metadata(self._settings.model, model))
+        if route.action == "openapi":
+            return Answer(self._document(scope, model))
         if route.version is not None:
             model = replace(model, contender=None)  # whoever names a version gets that one
         work = self._predict if route.action == PREDICT else self._infer
         return await work(scope, receive, model)
+
+    def _document(self, scope: Scope, served: Served) -> dict[str, Any]:
+        settings = self._settings
+        return openapi_document(
+            settings.model,
+            served,
+            server=scope.get("root_path", "") or "/",
+            max_rows=settings.max_rows,
+            max_bytes=settings.max_body_bytes,
+        )
 
     async def _predict(self, scope: Scope, receive: Receive, served: Served) -> Answer:
         media, wanted = body_media(scope), answer_media(scope)
@@ -156,6 +177,12 @@ class EndpointApp:
         judgements = parse_feedback(parse_json(await read_body(scope, receive, self._settings.max_body_bytes)))
         self.feedback.add(judgements)
         return Answer({"accepted": len(judgements)}, 202)
+
+
+def _path(scope: Scope) -> str:
+    """Returns the path below the endpoint's own prefix."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path
 
 
 def _signed(answer: Answer, model: Served, identity: str) -> Answer:

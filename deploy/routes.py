@@ -14,6 +14,8 @@ _TABLE = (
     ("POST", PREDICT, re.compile(r"/predict")),
     ("POST", "infer", re.compile(_MODEL + r"/infer")),
     ("POST", "feedback", re.compile(r"/feedback")),
+    ("GET", "docs", re.compile(r"/docs")),
+    ("GET", "openapi", re.compile(r"/openapi\.json")),
     ("GET", "live", re.compile(r"/v2/health/live")),
     ("GET", "ready", re.compile(r"/v2/health/ready")),
     ("GET", "ready", re.compile(_MODEL + r"/ready")),
@@ -46,7 +48,7 @@ def find_route(method: str, path: str) -> Route:
             raise Refusal(405, reason, [(b"allow", wanted.encode())])
         groups = match.groupdict()
         return Route(action, _decoded(groups.get("model")), _decoded(groups.get("version")))
-    raise Refusal(404, f"There is nothing at {path}. Use POST /predict, or GET /v2 and the paths below it.")
+    raise Refusal(404, f"There is nothing at {path}. Use POST /predict, or those that GET /docs shows.")
 
 
 def _decoded(part: str | None) -> str | None:
