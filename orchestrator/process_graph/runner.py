@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy import EndpointAddress, start_endpoint
+from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.process_graph.cluster import living_nodes, worker_slots
@@ -181,7 +182,8 @@ class Runner:
 
     def _steer(self) -> None:
         """Asks the study what it wants, until it has ended; a fault of one turn is recorded, and the next one tried."""
-        promoter = Promoter(self._study)
+        serve = self._specification.serve
+        promoter = Promoter(self._study, RolloutPlan() if serve is None else serve.rollout)
         while True:
             try:
                 if self._turn(promoter):
@@ -198,7 +200,8 @@ class Runner:
             self._watch.kill(frozenset(word["fenced"]))
         if word["challenger"] is not None:
             if self._endpoint is not None:
-                promoter.promote(self._endpoint.name, word["challenger"])
+                is_ending = word["phase"] == "ending"
+                promoter.promote(self._endpoint.name, word["challenger"], is_ending=is_ending)
             elif self._endpoint_error:
                 promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
         self._keep_beats()
