@@ -28,7 +28,7 @@ from orchestrator.cli.verifying import examine
 from orchestrator.domain.errors import EndpointError
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import read_study, status
-from trainables.data import load
+from trainables.data import load, split
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
@@ -61,6 +61,7 @@ class Asker:
     """Asks the endpoint all the time, from outside, and remembers when it answered and when not."""
 
     def __init__(self, storage: Path) -> None:
+        self._rows = split(load("sklearn:digits")).test_x[:50].tolist()
         self._token_file = storage / "endpoints" / "digits" / "token"
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._ask_on, name="asker", daemon=True)
@@ -75,13 +76,15 @@ class Asker:
         self._stopping.set()
         self._thread.join()
 
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _ask_on(self) -> None:
-        rows = load("sklearn:digits").x[:50].tolist()
         while not self._token_file.exists():
             if self._stopping.wait(0.1):
                 return
         with Client(f"http://127.0.0.1:{PORT}", read_token(self._token_file), timeout_seconds=30.0) as client:
-            for row in cycle(rows):
+            for row in cycle(self._rows):
                 try:
                     client.predict([row])
                     self.answered += 1
@@ -183,9 +186,19 @@ def left_running(storage: Path) -> list[str]:
     return found
 
 
+def wait_for_a_successor(course: Course, victim: str, pid: int) -> None:
+    """Waits until another process does what the victim did: what its death costs comes before that."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := course.find(victim)) is None or found.pid == pid:
+        course.keep_driving()
+        assert time.monotonic() < deadline, f"no {victim} any more; {course.log()}"
+        time.sleep(0.05)
+
+
 def wait_for_an_answer(course: Course, asker: Asker, since: float) -> float:
     """Returns after how many seconds the endpoint has answered a request that was sent after `since`."""
     while asker.answered_at < since + 0.1:
+        assert asker.is_alive()
         course.keep_driving()
         assert time.monotonic() < since + PATIENCE_SECONDS, f"no answer any more; {asker.errors[-1:]}; {course.log()}"
         time.sleep(0.05)
@@ -215,13 +228,15 @@ def test_a_study_survives_random_kills(course: Course) -> None:
             continue
         process.send_signal(signal.SIGKILL)
         killed[victim] += 1
+        began = time.monotonic()
+        wait_for_a_successor(course, victim, process.pid)
         course.wait_for_progress(more=1)
-        seconds = wait_for_an_answer(course, asker, time.monotonic())
+        wait_for_an_answer(course, asker, time.monotonic())
         failed = len(asker.errors) - failed_before
         lost[victim] += failed
         print(
             f"kill {killed.total()}: {victim} ({process.pid}) at {now} reports: {failed} requests failed, "
-            f"answering again {seconds:.1f} s after the next report",
+            f"all well after {time.monotonic() - began:.1f} s",
             flush=True,
         )
         assert victim in SERVING or not failed, (
@@ -236,7 +251,8 @@ def test_a_study_survives_random_kills(course: Course) -> None:
     asker.stop()
 
     print(dict(killed), f"{course.commands} commands", f"{asker.answered} answers, lost: {dict(lost)}", flush=True)
-    assert not [error for error in asker.errors if "refused with status 4" in error], "a right request is never refused"
+    refused = [error for error in asker.errors if "refused with status 4" in error and "/-/routes" not in error]
+    assert not refused, "no replica refuses a right request; a proxy that has no routes yet may"
     found, checked = examine(course.storage, "digits")
     assert found == [], found
     print(checked, flush=True)
