@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 import ray
 
-from deploy import Client, EndpointAddress, EndpointHandle, endpoint_handle, start_endpoint, stop_endpoint
+from deploy import Client, EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint
 from deploy.bundle import Bundle, Kind, Lineage, Schema, constant_model, write_bundle
 from orchestrator.domain.errors import EndpointError
 
@@ -192,7 +192,9 @@ def run(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         namespace="orchestrator",
     )
     try:
-        address = start_endpoint("promotion", directory / "runs", port=0, replicas=arguments.replicas)
+        address = start_endpoint(
+            "promotion", directory / "runs", port=0, scale=Scale(arguments.replicas, arguments.replicas)
+        )
         handle = endpoint_handle("promotion")
         handle.promote(str(make_bundle(directory, 0)), who="benchmark", why="the first one")
         results = []

@@ -3,7 +3,7 @@
 `bundle` is the model package. `app` (with `asgi`, `routes`, `rows`, `protocol`) is the HTTP interface, `served` the
 one reference to the model that answers. `endpoint` is the state of an endpoint as a fold over its journal; `actors`
 decides and records, `replica` serves, `following` keeps a replica true to the journal. `starting` brings it up,
-`handle` and `client` ask it. What needs Ray is loaded when it is first used.
+`scaling` says how many replicas it needs, `handle` and `client` ask it. What needs Ray is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deploy.client import Answer, Client, RequestRefused
     from deploy.handle import EndpointHandle, endpoint_handle
     from deploy.places import known_endpoints
+    from deploy.scaling import Scale, replicas_asked
     from deploy.serve_instance import stop_serve
     from deploy.starting import start_endpoint, stop_endpoint
 
@@ -23,8 +24,10 @@ __all__ = [
     "EndpointAddress",
     "EndpointHandle",
     "RequestRefused",
+    "Scale",
     "endpoint_handle",
     "known_endpoints",
+    "replicas_asked",
     "start_endpoint",
     "stop_endpoint",
     "stop_serve",
@@ -36,8 +39,10 @@ _HOMES = {
     "EndpointAddress": "address",
     "EndpointHandle": "handle",
     "RequestRefused": "client",
+    "Scale": "scaling",
     "endpoint_handle": "handle",
     "known_endpoints": "places",
+    "replicas_asked": "scaling",
     "start_endpoint": "starting",
     "stop_endpoint": "starting",
     "stop_serve": "serve_instance",

@@ -19,6 +19,7 @@ from deploy.following import JournalFollower
 from deploy.grpc_service import GrpcService
 from deploy.places import journal_directory
 from deploy.reporting import report_for_ever
+from deploy.scaling import RATE
 from deploy.served import Contender, ModelSlot, Served
 from deploy.tally import Tally
 from deploy.tokens import token_of
@@ -49,6 +50,7 @@ class EndpointReplica(GrpcService):
         self._app = EndpointApp(self._settings, self._slot)
         self._counts = self._app.counts
         self._is_private = is_private
+        self._rated = time.monotonic(), 0
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
         reporting = (name, self._slot, self._app.feedback)
@@ -82,6 +84,13 @@ class EndpointReplica(GrpcService):
             "contender": None if served is None or served.contender is None else served.contender.served.version,
             "weight": None if served is None or served.contender is None else served.contender.weight,
         }
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Returns the rate at which this replica answered since it was last asked; Serve gives it to the policy."""
+        now, answered = time.monotonic(), self._counts.answered
+        since, before = self._rated
+        self._rated = now, answered
+        return {RATE: (answered - before) / max(now - since, 1e-3)}
 
     def check_health(self) -> None:
         """Serve's health check: the model has to answer one of its own rows."""

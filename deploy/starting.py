@@ -5,7 +5,6 @@ deployed once: a later `serve.run` would restart its replicas, so models change 
 """
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,6 +15,7 @@ from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.replica import EndpointReplica
+from deploy.scaling import Scale, autoscaling
 from deploy.serve_instance import QUIET, WILDCARDS, ensure_serve, running_applications
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
@@ -29,19 +29,6 @@ POLL_SECONDS = 0.05
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How many replicas, and what one takes."""
-
-    replicas: int
-    cpus: float
-
-    def __post_init__(self) -> None:
-        """Refuses what Ray could not place."""
-        if self.replicas < 1 or self.cpus < 0:
-            raise EndpointError(f"An endpoint needs 1 replica or more, of 0 CPUs or more; given {self}.")
-
-
 def start_endpoint(
     name: str,
     storage: AnyStorage,
@@ -49,8 +36,7 @@ def start_endpoint(
     host: str = "127.0.0.1",
     port: int = 8000,
     grpc_port: int | None = None,
-    replicas: int = 1,
-    replica_cpus: float = 1.0,
+    scale: Scale | None = None,
     timeout_seconds: float = 120.0,
 ) -> EndpointAddress:
     """Returns the address of the endpoint; starts whatever of it does not run yet.
@@ -65,7 +51,7 @@ def start_endpoint(
     """
     if not ray.is_initialized():
         raise ClusterError("This process is not connected to Ray; call ray.init first.")
-    scale = Scale(replicas, replica_cpus)
+    scale = scale or Scale()
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Storage.of(storage))
     listening = ensure_serve(host, port, grpc_port)
@@ -127,7 +113,7 @@ def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: b
     prefix = f"/{name}" if "/" in prefixes.values() else "/"
     deployment = serve.deployment(serve.ingress()(EndpointReplica)).options(
         name=DEPLOYMENT,
-        num_replicas=scale.replicas,
+        **({"autoscaling_config": autoscaling(scale)} if scale.is_elastic else {"num_replicas": scale.least}),
         max_ongoing_requests=ONGOING_REQUESTS,
         max_queued_requests=QUEUED_REQUESTS,
         health_check_period_s=HEALTH_SECONDS,
@@ -159,7 +145,7 @@ def _wait_until_live(address: EndpointAddress, scale: Scale, timeout_seconds: fl
             if time.monotonic() > deadline:
                 raise EndpointError(
                     f"The endpoint '{address.name}' does not answer at {address.url} after {timeout_seconds:g} s. "
-                    f"It needs {scale.replicas} replica(s) of {scale.cpus:g} CPU; free are "
+                    f"It needs {scale.least} replica(s) of {scale.cpus:g} CPU; free are "
                     f"{ray.available_resources().get('CPU', 0):g}. Free some, or start Ray with more."
                 )
             time.sleep(POLL_SECONDS)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deploy import Client, EndpointAddress, start_endpoint
+from deploy import Client, EndpointAddress, Scale, start_endpoint
 from deploy.copies import open_bundle
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
@@ -30,7 +30,7 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
     start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
     say("starting the endpoint…")
     grpc_port = state.place.grpc_port if state.place else None
-    address = start_endpoint(name, storage, port=asked, grpc_port=grpc_port, replica_cpus=REPLICA_CPUS)
+    address = start_endpoint(name, storage, port=asked, grpc_port=grpc_port, scale=Scale(cpus=REPLICA_CPUS))
     current = state.current
     if current is not None:
         _wait_until_ready(address)

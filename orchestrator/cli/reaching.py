@@ -8,6 +8,7 @@ from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.specification import ServeSpecification, StudySpecification
 from orchestrator.journal import Storage
+from orchestrator.process_graph.arbiter import scale_of
 from orchestrator.process_graph.session import claim_session, connect, start_session
 
 NO_VERSION = "no model passed the gate, so nothing answers"
@@ -33,10 +34,8 @@ def reach(
     if outcome.endpoint is not None:
         known = outcome.endpoint
         path = ensure_token(specification.storage, serve.name)
-        address = EndpointAddress(
-            known["name"], known["url"], known["port"], path, known["asked_port"], known["grpc_port"]
-        )
-        return address, ""
+        asked_port, grpc_port = known["asked_port"], known["grpc_port"]
+        return EndpointAddress(known["name"], known["url"], known["port"], path, asked_port, grpc_port), ""
     try:
         return _bring_up(specification, serve, address, say), ""
     except OrchestratorError as error:
@@ -54,11 +53,5 @@ def _bring_up(
         connect(address)
     say("starting the endpoint…")
     return start_endpoint(
-        serve.name,
-        storage,
-        host=serve.host,
-        port=serve.port,
-        grpc_port=serve.grpc_port,
-        replicas=serve.replicas,
-        replica_cpus=serve.replica_cpus,
+        serve.name, storage, host=serve.host, port=serve.port, grpc_port=serve.grpc_port, scale=scale_of(serve)
     )

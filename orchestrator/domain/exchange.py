@@ -146,7 +146,8 @@ class Answer:
     """What the study says back.
 
     `release`: there is no more work, the worker ends. `fenced`: the worker's time is over, whatever it holds is not its
-    own any more. `wait_seconds`: nothing to do now; ask again after that.
+    own any more. `leave`: its room is needed; it saves what it holds, says so, and ends. `wait_seconds`: nothing to do
+    now; ask again after that.
     """
 
     epoch: int
@@ -157,6 +158,7 @@ class Answer:
     fenced: bool = False
     wait_seconds: float = 0.0
     batch: int = 1  # how many trials the worker may hold at once, where each takes next to no time
+    leave: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for the wire."""
@@ -174,7 +176,7 @@ class Answer:
             "fenced": self.fenced,
             "wait_seconds": self.wait_seconds,
             "batch": self.batch,
-        }
+        } | ({"leave": True} if self.leave else {})
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Answer":
@@ -196,6 +198,7 @@ class Answer:
             given["fenced"],
             given["wait_seconds"],
             given["batch"],
+            given.get("leave", False),
         )
 
 

@@ -20,6 +20,8 @@ from orchestrator.domain.trials import Objective
 EXECUTIONS = ("auto", "tune", "pooled", "inline")
 ENGINES = ("auto", "random", "grid", "sobol", "tpe")
 SCHEDULERS = ("asha", "none")
+SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority")
+PRIORITIES = ("serving", "tuning")
 GOALS = ("minimize", "maximize")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DEFAULT_TRIALS = 100  # where a study names no budget at all
@@ -207,40 +209,91 @@ class FailurePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleSpecification:
+    """When an endpoint has too few replicas, and for how long too many before some go."""
+
+    ongoing: float = 8.0  # requests at once for each replica
+    latency_seconds: float | None = None  # from a request's arrival to its answer, on average
+    down_seconds: float = 30.0
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "ScaleSpecification":
+        """Returns the parsed section."""
+        section = _section("serve.scale", given, ("ongoing", "latency", "down"))
+        default, latency = cls(), section.get("latency")
+        return cls(
+            float(_number("serve.scale.ongoing", section.get("ongoing", default.ongoing), 0.1)),
+            None if latency is None else parse_seconds("serve.scale.latency", latency),
+            parse_seconds("serve.scale.down", section.get("down", default.down_seconds)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the section that `from_dict` takes."""
+        return {"ongoing": self.ongoing, "latency": self.latency_seconds, "down": self.down_seconds}
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSpecification:
     """The endpoint that the study feeds, and by how much a challenger must beat the champion."""
 
     name: str
     port: int = 8000
-    replicas: int = 1
+    replicas: int = 1  # the least; they are reserved from the start
     replica_cpus: float = 1.0
     margin: float = 0.0
     host: str = "127.0.0.1"
     grpc_port: int | None = None  # None: no gRPC
     rollout: RolloutPlan = field(default_factory=RolloutPlan)
+    most_replicas: int = 1
+    scale: ScaleSpecification = field(default_factory=ScaleSpecification)
+    priority: str = "serving"
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
         """Returns the parsed section, or None where nothing is served."""
         if given is None or given is False:
             return None
-        known = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout")
-        section = _section("serve", {} if given is True else given, known)
-        replicas = section.get("replicas", 1)
-        if isinstance(replicas, Mapping):
-            replicas = _section("serve.replicas", replicas, ("min", "max")).get("min", 1)
+        section = _section("serve", {} if given is True else given, SERVE_KEYS)
+        least, most = _replicas(section.get("replicas", 1))
         promote = _section("serve.promote", section.get("promote"), ("margin",))
         grpc_port = section.get("grpc_port")
         return cls(
             _name("serve.name", section.get("name", study)),
             _number("serve.port", section.get("port", 8000), 1, 65535, whole=True),
-            _number("serve.replicas", replicas, 1, whole=True),
+            least,
             float(_number("serve.cpu", section.get("cpu", 1), 0)),
             float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
             _text("serve.host", section.get("host", "127.0.0.1")),
             None if grpc_port is None else _number("serve.grpc_port", grpc_port, 1, 65535, whole=True),
             _rollout(section.get("rollout")),
+            most,
+            ScaleSpecification.from_dict(section.get("scale")),
+            _choice("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the section that `from_dict` takes; what an endpoint of fixed size needs not is left out."""
+        is_elastic = self.most_replicas > self.replicas
+        whole = {
+            "name": self.name,
+            "host": self.host,
+            "port": self.port,
+            "replicas": {"min": self.replicas, "max": self.most_replicas} if is_elastic else self.replicas,
+            "cpu": self.replica_cpus,
+            "promote": {"margin": self.margin},
+            "rollout": _rollout_section(self.rollout),
+            **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
+        }
+        return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})
+
+
+def _replicas(given: Any) -> tuple[int, int]:
+    if not isinstance(given, Mapping):
+        least = _number("serve.replicas", given, 1, whole=True)
+        return least, least
+    section = _section("serve.replicas", given, ("min", "max"))
+    least = _number("serve.replicas.min", section.get("min", 1), 1, whole=True)
+    return least, _number("serve.replicas.max", section.get("max", least), least, whole=True)
 
 
 def _rollout(given: Any) -> RolloutPlan:
@@ -302,6 +355,7 @@ class StudySpecification:
     resources: Resources = field(default_factory=Resources)
     failures: FailurePolicy = field(default_factory=FailurePolicy)
     serve: ServeSpecification | None = None
+    worker_floor: int = 1  # so many workers stay, however many replicas are wanted
     timeout_seconds: float | None = None  # of a trial without a word
     seed: int = 0
     storage: str = "./runs"
@@ -319,6 +373,7 @@ class StudySpecification:
         "resources",
         "failures",
         "serve",
+        "tuning",
         "timeout",
         "seed",
         "storage",
@@ -352,6 +407,7 @@ class StudySpecification:
         search = {"engine": search} if isinstance(search, str) else search
         search = _section("search", search, ("engine", "points"))
         points = search.get("points")
+        tuning = _section("tuning", whole.get("tuning"), ("floor",))
         timeout = whole.get("timeout")
         return cls(
             study=study,
@@ -367,6 +423,7 @@ class StudySpecification:
             resources=Resources.from_dict(whole.get("resources")),
             failures=FailurePolicy.from_dict(whole.get("failures")),
             serve=ServeSpecification.from_dict(whole.get("serve"), study),
+            worker_floor=_number("tuning.floor", tuning.get("floor", 1), 0, whole=True),
             timeout_seconds=None if timeout is None else parse_seconds("timeout", timeout),
             seed=_number("seed", whole.get("seed", 0), 0, whole=True),
             storage=_text("storage", whole.get("storage", "./runs")),
@@ -397,16 +454,9 @@ class StudySpecification:
         if self.data is not None:
             whole["data"] = _plain(self.data)
         if self.serve is not None:
-            whole["serve"] = {
-                "name": self.serve.name,
-                "host": self.serve.host,
-                "port": self.serve.port,
-                "replicas": self.serve.replicas,
-                "cpu": self.serve.replica_cpus,
-                "promote": {"margin": self.serve.margin},
-                "rollout": _rollout_section(self.serve.rollout),
-                **({} if self.serve.grpc_port is None else {"grpc_port": self.serve.grpc_port}),
-            }
+            whole["serve"] = self.serve.to_dict()
+        if self.worker_floor != 1:
+            whole["tuning"] = {"floor": self.worker_floor}
         return whole
 
 

@@ -19,14 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.domain.errors import ClusterError, StorageError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Storage
+from orchestrator.process_graph.arbiter import Room, fitting_workers
 
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 ON_HEAD = {"resources": {HEAD: 0.001}}
 PROBE_SECONDS = 60.0  # a host's first worker starts in a few; a busy one needs longer
 KIND_LABEL = "ray.io/node-group"  # which of the cluster file's kinds a host is
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves the cluster's file there, on the head
-
-Room = Mapping[str, float]
 
 
 def require_room(specification: StudySpecification) -> None:
@@ -49,21 +48,16 @@ def require_room(specification: StudySpecification) -> None:
             )
 
 
-def worker_slots(specification: StudySpecification, *, with_hosts_to_come: bool) -> int:
-    """Returns how many workers fit beside the reserved replicas; at least one, or nothing would run.
+def worker_slots(specification: StudySpecification, asked: int = 0, *, with_hosts_to_come: bool) -> int:
+    """Returns how many workers fit beside the replicas, `asked` for by the endpoint now; see `arbiter`.
 
     With the hosts that an autoscaler may add, so that their workers are asked for and it adds them; or with those that
     are there, to see whether replicas have room.
     """
-    resources, serve = specification.resources, specification.serve
-    rooms = [node["Resources"] for node in living_nodes()]
+    rooms: list[Room] = [node["Resources"] for node in living_nodes()]
     if with_hosts_to_come:
         rooms += _hosts_to_come()
-    cpus = sum(room.get("CPU", 0.0) for room in rooms) - (serve.replicas * serve.replica_cpus if serve else 0.0)
-    fitting = int(cpus / resources.cpu)
-    if resources.gpu:
-        fitting = min(fitting, int(sum(room.get("GPU", 0.0) for room in rooms) / resources.gpu))
-    return max(1, min(fitting, resources.concurrent or fitting))
+    return fitting_workers(specification, rooms, asked)
 
 
 def require_shared_storage(storage: AnyStorage) -> None:

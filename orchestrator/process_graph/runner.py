@@ -15,10 +15,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deploy import EndpointAddress, start_endpoint
+from deploy import EndpointAddress, replicas_asked, start_endpoint
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
+from orchestrator.process_graph.arbiter import reserved_replicas, scale_of
 from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
 from orchestrator.process_graph.placements import give_back_placements, placement_name
@@ -33,6 +34,7 @@ from orchestrator.tuning.workshop import Workshop
 LOOP_SECONDS = 0.1
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
 HOSTS_SECONDS = 3.0  # between looks at which hosts there are
+LOAD_SECONDS = 0.3  # between looks at how many replicas are wanted, where they come and go
 UNWATCHED_SECONDS = 600.0  # after the end: whoever watches releases the actors, and nobody may have
 MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
 
@@ -56,6 +58,9 @@ class Runner:
         self._watch: Any = None  # hears of the present experiment's slots
         self._beats: dict[str, Any] = {}
         self._look_at_hosts_at = 0.0
+        self._look_at_load_at = 0.0
+        self._asked_replicas = 0
+        self._room: int | None = None  # how many workers may stay where replicas need the room of the others
         self._asked_at = time.monotonic()
         self.slots = worker_slots(self._specification, with_hosts_to_come=True)
         self.execution = choose_execution(self._specification)
@@ -194,7 +199,7 @@ class Runner:
 
     def _turn(self, promoter: Promoter) -> bool:
         """Does what the study wants now; returns whether it has ended."""
-        word = ray.get(self._study.tick.remote(self.slots))
+        word = ray.get(self._study.tick.remote(self.slots, self._room))
         self._wants_workers = word["wants_workers"]
         if self._watch is not None:
             self._watch.kill(frozenset(word["fenced"]))
@@ -205,15 +210,32 @@ class Runner:
             elif self._endpoint_error:
                 promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
         self._keep_beats()
+        self._follow_load()
         self._follow_hosts()
         return bool(word["phase"] == "ended")
+
+    def _follow_load(self) -> None:
+        """Looks how many replicas the endpoint asks for, and has as many workers as fit beside them."""
+        serve = self._specification.serve
+        if serve is None or self._endpoint is None or not scale_of(serve).is_elastic:
+            return
+        if time.monotonic() < self._look_at_load_at:
+            return
+        self._look_at_load_at = time.monotonic() + LOAD_SECONDS
+        asked, self._asked_replicas = self._asked_replicas, replicas_asked(serve.name)
+        if asked != self._asked_replicas:
+            self.slots = worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=True)
+        needs_room = reserved_replicas(serve, self._asked_replicas) > serve.replicas
+        self._room = (
+            worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=False) if needs_room else None
+        )
 
     def _follow_hosts(self) -> None:
         """Has as many workers as the hosts hold that are there now; where hosts went, replicas come first."""
         if time.monotonic() < self._look_at_hosts_at:
             return
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
-        self.slots = worker_slots(self._specification, with_hosts_to_come=True)
+        self.slots = worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=True)
         watch = self._watch
         if watch is None or self._specification.serve is None:
             return
@@ -243,8 +265,7 @@ class Runner:
                 host=serve.host,
                 port=serve.port,
                 grpc_port=serve.grpc_port,
-                replicas=serve.replicas,
-                replica_cpus=serve.replica_cpus,
+                scale=scale_of(serve),
             )
         except Exception as error:  # noqa: BLE001 - a thread's edge: tuning goes on, the driver shows it
             self._endpoint_error = str(error)

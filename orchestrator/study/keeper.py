@@ -178,6 +178,11 @@ class StudyKeeper:
         """Adds a trial with a configuration of the user's."""
         self._do(lambda now: self.study.enqueue(params, now))
 
+    def shrink(self, workers: int) -> None:
+        """Keeps no more than so many workers."""
+        with self._lock:
+            self.study.shrink(workers, self._clock())
+
     def beat(self, host: str) -> None:
         """Takes a host's sign of life."""
         with self._lock:

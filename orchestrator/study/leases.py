@@ -16,6 +16,7 @@ from orchestrator.study.trial import Trial
 
 HOST_SECONDS = 10.0  # a host that gives no sign of life for so long is dead
 GRACE_SECONDS = 15.0  # for the steps that run when the time is over
+LEAVE_SECONDS = 10.0  # for a worker that was asked to give its room to a replica; a step may last for hours
 
 
 class Leases:
@@ -28,17 +29,45 @@ class Leases:
         self._hearing = hearing
         self._hosts: dict[str, str] = {}  # worker -> the host from which it last spoke
         self._beats: dict[str, float] = {}  # host -> its last sign of life
+        self._leaving: dict[str, float] = {}  # worker -> when it was asked to leave
 
     def spoke(self, worker: str, host: str) -> None:
         """Remembers where a worker is."""
         self._hosts[worker] = host
 
+    def left(self, worker: str) -> None:
+        """Forgets a worker that was told to end."""
+        self._hosts.pop(worker, None)
+        self._leaving.pop(worker, None)
+
     def beat(self, host: str, now: float) -> None:
         """Takes a host's sign of life."""
         self._beats[host] = now
 
+    def is_asked_to_leave(self, worker: str) -> bool:
+        """Returns whether the worker should save what it holds, and end."""
+        return worker in self._leaving
+
+    def shrink(self, workers: int, now: float) -> None:
+        """Asks so many to leave that no more than `workers` stay: those that are cheapest to resume."""
+        staying = [worker for worker in self._hosts if worker not in self._leaving]
+        excess = len(staying) - workers
+        if excess > 0:
+            for worker in sorted(staying, key=self._cost_to_resume)[:excess]:
+                self._leaving[worker] = now
+
+    def _cost_to_resume(self, worker: str) -> tuple[bool, int, int]:
+        """Returns what is lost or done twice when a worker leaves: a bundle, steps without a checkpoint, the rung."""
+        trials = [self._state.trials[number] for number in self._state.held.get(worker, ())]
+        record = self._state.open_bundle()
+        exports = record is not None and record.state is BundleState.EXPORTING and record.worker == worker
+        unsaved = sum(trial.last_step - (trial.checkpoint.step if trial.checkpoint else 0) for trial in trials)
+        return exports, unsaved, max((trial.until for trial in trials), default=0)
+
     def look(self, now: float) -> None:
         """Looks at the clocks."""
+        for worker in [worker for worker, since in self._leaving.items() if now - since > LEAVE_SECONDS]:
+            self.release(worker, now, f"still at a step {LEAVE_SECONDS:.0f} s after it was asked to leave", blame=False)
         self._end_silent_trials(now)
         self._send_away_late_trials(now)
         for host in [host for host, at in self._beats.items() if now - at > HOST_SECONDS]:
@@ -50,6 +79,7 @@ class Leases:
         """Fences a worker and takes back what it held; with `blame` that counts as a failed attempt of each trial."""
         self.fenced.add(worker)
         self._hosts.pop(worker, None)
+        self._leaving.pop(worker, None)
         for number in sorted(self._state.held.get(worker, ())):
             if blame:
                 kind = "memory" if "memory" in cause.lower() else "crash"
@@ -63,9 +93,9 @@ class Leases:
             lost = not blame or self._state.lost_exports.get(record.bundle, 0) < self._policy_crashes
             self._ledger.enter(ExportFailed(now, record.bundle, cause, lost=lost))
 
-    def holders(self) -> list[str]:
-        """Returns the workers that hold trials or make a bundle."""
-        holders = {worker for worker, trials in self._state.held.items() if trials}
+    def known(self) -> list[str]:
+        """Returns the workers that spoke and did not end, hold trials or make a bundle."""
+        holders = {worker for worker, trials in self._state.held.items() if trials} | set(self._hosts)
         record = self._state.open_bundle()
         if record is not None and record.state is BundleState.EXPORTING:
             holders.add(record.worker)

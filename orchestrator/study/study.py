@@ -170,17 +170,21 @@ class Study:
         room = message.room - kept
         if self.state.phase is Phase.RUNNING and room > 0 and not self._orders.has_work(self.specification.budget):
             self._ledger.begin_ending(now, self._orders.why_no_work(self.specification.budget))
-        runs, exports = self._give(message, room, now)
+        leave = self._leases.is_asked_to_leave(message.worker)
+        runs, exports = ([], []) if leave else self._give(message, room, now)
         self._end_if_done(now)
         idle = not runs and not exports and kept == 0 and room > 0
         over = self.state.phase is not Phase.RUNNING and self._is_all_exported()
+        if idle and (over or leave):
+            self._leases.left(message.worker)
         return Answer(
             self.state.epoch,
             verdicts,
             tuple(runs),
             tuple(exports),
-            release=idle and over,
-            wait_seconds=max(WAIT_SECONDS, self.workers / WAITING_WORDS) if idle and not over else 0.0,
+            release=idle and (over or leave),
+            leave=leave,
+            wait_seconds=max(WAIT_SECONDS, self.workers / WAITING_WORDS) if idle and not over and not leave else 0.0,
             batch=BATCH if self.workers > 1 else 1,
         )
 
@@ -200,6 +204,13 @@ class Study:
             runs.append(run)
         return runs, []
 
+    def shrink(self, workers: int, now: float) -> None:
+        """Keeps no more than so many workers: those that are cheapest to resume save what they hold, and end.
+
+        One that does not come back from its step within seconds is fenced; its trial goes on from its checkpoint.
+        """
+        self._leases.shrink(workers, now)
+
     def beat(self, host: str, now: float) -> None:
         """Takes a sign of life of a host, sent by a process that runs no user code."""
         self._leases.beat(host, now)
@@ -211,7 +222,7 @@ class Study:
 
     def all_workers_lost(self, now: float, cause: str) -> list[Event]:
         """Takes back whatever earlier workers held, blaming nobody: their runner is gone, and they with it."""
-        for worker in self._leases.holders():
+        for worker in self._leases.known():
             self._leases.release(worker, now, cause, blame=False)
         return self._settled(now)
 

@@ -18,6 +18,8 @@ from orchestrator.tuning.slots import RESULT_SECONDS, StudyActor, Wanted, actor_
 from orchestrator.tuning.worker import FencedError, OutOfMemoryError, Worker
 from orchestrator.tuning.workshop import Workshop
 
+SERVED_NICENESS = 19  # the host that the worker is on may serve: a replica that wakes up goes first
+
 Lost = Callable[[str, str, bool], None]
 """Is told (worker, cause, whether its trials are to blame) of a worker whose process ended without being released."""
 
@@ -30,6 +32,8 @@ class PooledWorker(tune.Trainable):  # type: ignore[misc]
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads would starve the replicas beside us
         host = ray.get_runtime_context().get_node_id()
         workshop: Workshop = ray.get(config["workshop"])
+        if workshop.specification.serve is not None:
+            os.nice(SERVED_NICENESS)
         self.worker = Worker(config["worker"], actor_port(config["study"]), workshop, host=host)
 
     def step(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class _Held:
     until: int
     surroundings: Surroundings
     saved_at: float
+    saved_step: int = 0
     run: ActiveRun | None = None  # None: not opened yet, or it failed
     progress: Progress | None = None  # ready to be told
 
@@ -71,6 +72,7 @@ class Worker:
         self._held: dict[int, _Held] = {}
         self._exports: list[ExportResult] = []
         self._outage: StorageError | None = None
+        self._is_leaving = False
 
     @property
     def holds(self) -> int:
@@ -92,16 +94,22 @@ class Worker:
             self.drop()
             if self._outage is not None:
                 raise self._outage
+            if self._is_leaving:
+                return answer
             raise OutOfMemoryError(f"worker {self.name} ran out of memory")
         if answer.fenced:
             self.drop()
             raise FencedError(f"worker {self.name} was given up by the study")
         self._take_verdicts(answer)
         for order in answer.runs:
-            self._held[order.trial] = _Held(order, order.until, Surroundings(order.seed), self._pace())
+            step = order.checkpoint.step if order.checkpoint else 0
+            self._held[order.trial] = _Held(order, order.until, Surroundings(order.seed), self._pace(), step)
         try:
             self._exports = [self._workshop.export(order) for order in answer.exports]
-            self._work()
+            if answer.leave and not answer.release:
+                self._save_all()
+            else:
+                self._work()
         except StorageError as error:  # said with the next message, which has nothing of what could not be kept
             self._outage = error
         return answer
@@ -116,7 +124,8 @@ class Worker:
         progress = tuple(
             held.progress or Progress(held.order.trial, held.order.attempt) for held in self._held.values()
         )
-        leaving = self._outage is not None or any(_is_memory(word.failure) for word in progress)
+        ran_out = any(_is_memory(word.failure) for word in progress)
+        leaving = self._is_leaving or self._outage is not None or ran_out
         return Message(self.name, self._epoch, self._host, progress, tuple(self._exports), self._room, leaving)
 
     def _take_verdicts(self, answer: Answer) -> None:
@@ -141,13 +150,28 @@ class Worker:
             is_short = (self._pace() - began) / worked < SHORT_SECONDS
             self._room = min(self._batch, self._room * 2) if is_short else 1
 
+    def _save_all(self) -> None:
+        """Saves what is held, so that nothing is done twice after this worker has left."""
+        self._is_leaving = True
+        for held in self._held.values():
+            held.progress = held.progress or self._guarded(held, self._saved)
+
+    def _saved(self, held: _Held) -> Progress:
+        order, run = held.order, held.run
+        has_moved = run is not None and run.step > held.saved_step
+        checkpoint = self._save(held, self._workshop.checkpoints.publish) if has_moved else None
+        return Progress(order.trial, order.attempt, checkpoint=checkpoint)
+
     def _progress(self, held: _Held) -> Progress:
+        return self._guarded(held, self._stretch)
+
+    def _guarded(self, held: _Held, work: Callable[[_Held], Progress]) -> Progress:
         order = held.order
         try:
             # the user's modules are imported before anything is put back afterwards: what they set is for all trials
             self._workshop.prepare()
             with held.surroundings:
-                return self._stretch(held)
+                return work(held)
         except Exception as error:  # the user's code: recorded with its traceback, the study goes on
             _leave(held)
             if is_outage(error):
@@ -184,6 +208,7 @@ class Worker:
         held.saved_at = self._pace()
         if not held.run.can_save:
             return None
+        held.saved_step = held.run.step
         return save(held.order.trial, held.run.step, held.run.save)
 
 

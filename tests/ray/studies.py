@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import read_journal
@@ -60,6 +63,15 @@ def run_to_end(running: RunningStudy) -> dict[str, Any]:
 
 def events(given: StudySpecification) -> list[dict[str, Any]]:
     return [event for batch in read_journal(Layout(Path(given.storage), given.study).journal) for event in batch]
+
+
+def worker_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):  # of this session, not of another one on the machine
+        with suppress(psutil.Error):  # it ended meanwhile
+            if " ".join(process.cmdline()).startswith("ray::ResourceTrainable"):  # Tune's name for what has resources
+                found.append(process)
+    return found
 
 
 def check_laws(given: StudySpecification) -> None:

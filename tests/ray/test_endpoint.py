@@ -20,6 +20,7 @@ from deploy import (
     Client,
     EndpointAddress,
     EndpointHandle,
+    Scale,
     endpoint_handle,
     start_endpoint,
     stop_endpoint,
@@ -84,7 +85,7 @@ def address(
 ) -> Iterator[EndpointAddress]:
     storage = tmp_path_factory.mktemp("runs")
     stop_serve()  # where another test left it, on a port of its own
-    yield start_endpoint("shapes", storage, port=asked_port, grpc_port=grpc_port, replicas=2, replica_cpus=0.5)
+    yield start_endpoint("shapes", storage, port=asked_port, grpc_port=grpc_port, scale=Scale(2, 2, 0.5))
     stop_endpoint("shapes")
     assert stop_serve()
 
@@ -149,10 +150,10 @@ def two_rows(model: str) -> Any:
 
 def test_grpc_cannot_be_asked_of_a_serve_that_runs_without(tmp_path: Path, grpc_port: int) -> None:
     stop_serve()  # where another test left it
-    assert start_endpoint("first", tmp_path, replica_cpus=0.5).grpc_target is None
+    assert start_endpoint("first", tmp_path, scale=Scale(cpus=0.5)).grpc_target is None
     try:
         with pytest.raises(EndpointError, match="Serve runs in this Ray cluster without it"):
-            start_endpoint("second", tmp_path, grpc_port=grpc_port, replica_cpus=0.5)
+            start_endpoint("second", tmp_path, grpc_port=grpc_port, scale=Scale(cpus=0.5))
     finally:
         for name in ("first", "second"):
             stop_endpoint(name)
@@ -188,7 +189,7 @@ def test_a_taken_port_gives_the_next_free_one_and_says_so(address: EndpointAddre
 def test_starting_again_changes_nothing(address: EndpointAddress, handle: EndpointHandle, asked_port: int) -> None:
     before = {replica["pid"] for replica in handle.status()["replicas"]}
     storage = address.token_file.parent.parent.parent
-    assert start_endpoint("shapes", storage, port=asked_port, replicas=2, replica_cpus=0.5) == address  # gRPC is open
+    assert start_endpoint("shapes", storage, port=asked_port, scale=Scale(2, 2, 0.5)) == address  # gRPC is open
     assert {replica["pid"] for replica in handle.status()["replicas"]} == before
     with pytest.raises(EndpointError, match="runs already, on the storage"):
         start_endpoint("shapes", storage / "other")
@@ -311,7 +312,7 @@ def test_a_second_endpoint_lives_beside_the_first(
     address: EndpointAddress, handle: EndpointHandle, bundles: list[Path], tmp_path: Path
 ) -> None:
     handle.promote(str(bundles[0]))
-    other = start_endpoint("other", tmp_path, replica_cpus=0.5)
+    other = start_endpoint("other", tmp_path, scale=Scale(cpus=0.5))
     try:
         assert other.url == f"{address.url}/other"
         with Client(other.url, other.token) as client:
@@ -334,10 +335,10 @@ def test_a_second_endpoint_lives_beside_the_first(
 
 
 def test_an_endpoint_comes_back_with_its_version_after_it_was_stopped(bundles: list[Path], tmp_path: Path) -> None:
-    start_endpoint("again", tmp_path, replica_cpus=0.5)
+    start_endpoint("again", tmp_path, scale=Scale(cpus=0.5))
     version = endpoint_handle("again").promote(str(bundles[3]))["version"]
     stop_endpoint("again")
-    address = start_endpoint("again", tmp_path, replica_cpus=0.5)
+    address = start_endpoint("again", tmp_path, scale=Scale(cpus=0.5))
     try:
         with Client(address.url, address.token) as client:
             answer = client.predict([ROW])

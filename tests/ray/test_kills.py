@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 from ray.util import placement_group, placement_group_table
-from studies import SLOWLY, begin, check_laws, events, run_to_end, specification, wait_for
+from studies import SLOWLY, begin, check_laws, events, run_to_end, specification, wait_for, worker_processes
 
 from orchestrator.process_graph.launch import RunningStudy
 from orchestrator.process_graph.placements import placement_name
@@ -19,15 +19,6 @@ pytestmark = pytest.mark.ray
 def some_work(running: RunningStudy) -> bool:
     """Whether enough happened that something could be lost."""
     return running.status()["rungs"][0]["trials"] >= 3
-
-
-def worker_processes() -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process().children(recursive=True):  # of this session, not of another one on the machine
-        line = " ".join(process.cmdline())
-        if line.startswith("ray::ResourceTrainable"):  # what Tune makes of a trainable with resources
-            found.append(process)
-    return found
 
 
 def pid_of(running: RunningStudy, victim: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import ray
 
-from deploy import EndpointAddress, EndpointHandle, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError
@@ -72,7 +72,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(ray_session: None, storage: Path) -> Iterator[EndpointAddress]:
     stop_serve()  # where another test left it, on a port of its own
-    yield start_endpoint("animals", storage, port=18400, replicas=2, replica_cpus=0.5)
+    yield start_endpoint("animals", storage, port=18400, scale=Scale(2, 2, 0.5))
     stop_endpoint("animals")
     assert stop_serve()
 

@@ -43,8 +43,10 @@ SECTIONS = {
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
     "failures": {f.name for f in fields(FailurePolicy)},
-    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout"},
+    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority"},
     "serve.rollout": {"kind", "steps", "each", "alpha", "errors", "slower", "disagreement"},
+    "serve.scale": {"ongoing", "latency", "down"},
+    "tuning": {"floor"},
 }
 
 GOOD: Mapping[str, Any] = {
@@ -69,7 +71,10 @@ GOOD: Mapping[str, Any] = {
             "replicas": {"min": 1, "max": 3},
             "cpu": 0.5,
             "promote": {"margin": 0.1},
-        }
+            "scale": {"ongoing": 2, "latency": "50ms", "down": 5},
+            "priority": "tuning",
+        },
+        "tuning": {"floor": 0},
     },
     "no endpoint": {"serve": False},
     "a rollout in short": {"serve": {"rollout": "canary"}},

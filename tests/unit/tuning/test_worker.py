@@ -325,3 +325,36 @@ def test_letting_go_of_a_trial_ends_its_function(make_worker):
     worker.turn()
     worker.drop()
     assert left == [2], "it leaves where it waits, and takes no further step"
+
+
+def test_asked_to_leave_it_saves_what_it_holds_says_so_and_ends(make_worker):
+    worker, desk, _ = make_worker(tick=FLUSH_SECONDS)  # one step a turn
+    desk.say(order(until=9))
+    worker.turn()
+    desk.say(verdicts={0: (CONTINUE, 9)}, leave=True)
+    worker.turn()
+    assert desk.progress[0].checkpoint is None, "the first step lies between two milestones"
+    desk.say(verdicts={0: (CONTINUE, 9)}, release=True)
+    answer = worker.turn()
+    [told] = desk.progress
+    assert (told.reports, told.checkpoint.step, desk.heard[-1].leaving) == ((), 1, True)
+    assert (answer.release, worker.holds) == (True, 0)
+
+
+def test_one_that_leaves_saves_nothing_twice_and_nothing_that_cannot_be_saved(make_worker):
+    worker, desk, _ = make_worker()
+    desk.say(order(until=3))
+    worker.turn()
+    desk.say(verdicts={0: (CONTINUE, 9)}, leave=True)
+    worker.turn()
+    desk.say(release=True)
+    worker.turn()
+    assert desk.progress[0].checkpoint is None, "the milestone's checkpoint was told"
+    worker, desk, _ = make_worker(Unsaved, tick=FLUSH_SECONDS)
+    desk.say(order(until=9))
+    worker.turn()
+    desk.say(verdicts={0: (CONTINUE, 9)}, leave=True)
+    worker.turn()
+    desk.say(release=True)
+    worker.turn()
+    assert (desk.progress[0].checkpoint, desk.progress[0].failure) == (None, None)

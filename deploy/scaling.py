@@ -1,0 +1,107 @@
+"""How many replicas an endpoint needs: a rule on the requests at once and, where one is asked for, on latency.
+
+Pure, but for the class through which Serve's controller asks it and the question how many it wants now. Latency is not
+measured but follows from what is: requests that are there at once = rate of answers x time that each is there (Little's
+law). It holds for those that wait in front of the replicas, too, which no replica could time.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
+from orchestrator.domain.errors import EndpointError
+
+METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default
+WINDOW_SECONDS = 1.5  # over which it is averaged; 30 by default
+MOST_GROWTH = 2.0  # in one step: a rate that is still rising makes latency look worse than it is
+RATE = "answered_per_second"
+"""The name under which a replica tells its rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many replicas at least and at most, what one takes, and what load is too much for one."""
+
+    least: int = 1
+    most: int = 1
+    cpus: float = 1.0
+    ongoing: float = 8.0
+    latency_seconds: float | None = None
+    down_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuses what Ray could not place."""
+        if not 1 <= self.least <= self.most or self.cpus < 0:
+            raise EndpointError(f"An endpoint needs 1 replica or more, of 0 CPUs or more; given {self}.")
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether replicas come and go."""
+        return self.most > self.least
+
+
+def wanted_replicas(scale: Scale, *, running: int, ongoing: float, rate: float) -> int:
+    """Returns how many replicas the load needs.
+
+    Args:
+        scale: the bounds and the targets.
+        running: replicas that answer now.
+        ongoing: requests at once, waiting ones among them.
+        rate: answers a second, of all replicas.
+    """
+    wanted = ongoing / scale.ongoing
+    if scale.latency_seconds is not None and rate > 0:
+        latency = ongoing / rate
+        wanted = max(wanted, min(running * latency / scale.latency_seconds, running * MOST_GROWTH))
+    return max(scale.least, min(scale.most, math.ceil(wanted - 1e-6)))
+
+
+class ScalingPolicy:
+    """What Serve's controller calls: the rule above on its own numbers."""
+
+    def __init__(self, least: int, most: int, ongoing: float, latency_seconds: float | None) -> None:
+        self._scale = Scale(least, most, ongoing=ongoing, latency_seconds=latency_seconds)
+
+    def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
+        """Returns the number of replicas; see `ray.serve.config.AutoscalingContext`."""
+        rates = (context.aggregated_metrics or {}).get(RATE, {})
+        running = max(1, context.current_num_replicas)
+        ongoing, rate = float(context.total_num_requests), sum(rates.values())
+        return wanted_replicas(self._scale, running=running, ongoing=ongoing, rate=rate), {}
+
+
+def autoscaling(scale: Scale) -> dict[str, Any]:
+    """Returns Serve's autoscaling configuration for an elastic endpoint: up at once, down after a while."""
+    return {
+        "min_replicas": scale.least,
+        "max_replicas": scale.most,
+        "initial_replicas": scale.least,
+        "metrics_interval_s": METRICS_SECONDS,
+        "look_back_period_s": WINDOW_SECONDS,
+        "upscale_delay_s": 0.0,
+        "downscale_delay_s": scale.down_seconds,
+        "policy": {
+            "policy_function": ScalingPolicy,
+            "policy_kwargs": {
+                "least": scale.least,
+                "most": scale.most,
+                "ongoing": scale.ongoing,
+                "latency_seconds": scale.latency_seconds,
+            },
+        },
+    }
+
+
+def replicas_asked(name: str) -> int:
+    """Returns how many replicas an endpoint has or waits for; 0 where that cannot be said."""
+    try:
+        overview = serve.status().applications.get(name)
+    except RayServeException:
+        return 0
+    if overview is None:
+        return 0
+    states = (deployment.replica_states for deployment in overview.deployments.values())
+    return sum(count for each in states for state, count in each.items() if state != "STOPPING")

@@ -1,0 +1,128 @@
+"""One cluster, two tenants: under load replicas get the room of workers, afterwards workers come back."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import begin, events, run_to_end, specification, wait_for, worker_processes
+
+from deploy import Client, replicas_asked, stop_endpoint
+from deploy.tokens import read_token
+from orchestrator.domain.errors import EndpointError
+from orchestrator.domain.specification import StudySpecification
+from orchestrator.process_graph.launch import RunningStudy
+from trainables.data import load, split
+
+pytestmark = pytest.mark.ray
+
+PORT = 18432
+CONNECTIONS = 8
+
+
+class Load:
+    """Connections that ask one after the other without a pause, and what failed of it."""
+
+    def __init__(self, url: str, token: str, rows: list[Any]) -> None:
+        self._url, self._token, self._rows = url, token, rows
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask_on, daemon=True) for _ in range(CONNECTIONS)]
+        self.answered = 0
+        self.errors: list[str] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask_on(self) -> None:
+        with Client(self._url, self._token, timeout_seconds=60.0) as client:
+            while not self._stopping.is_set():
+                try:
+                    client.predict(self._rows)
+                    self.answered += 1
+                except EndpointError as error:
+                    self.errors.append(str(error))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> StudySpecification:
+    return specification(
+        tmp_path,
+        "tenants",
+        trainable="trainables.torch.mlp",
+        data={"source": "sklearn:digits"},
+        space={"lr": {"min": 1e-4, "max": 1e-2, "log": True}, "width": {"values": [256, 512]}},
+        objective={"metric": "val_accuracy", "goal": "maximize"},
+        scheduler={"kind": "none", "max": 100},
+        budget={"trials": 1000},
+        resources={"cpu": 1},
+        serve={
+            "name": "tenants",
+            "port": PORT,
+            "replicas": {"min": 1, "max": 3},
+            "scale": {"ongoing": 2, "down": "2s"},
+        },
+    )
+
+
+@pytest.fixture
+def running(ray_session: str, served: StudySpecification) -> Iterator[RunningStudy]:
+    study = begin(served, ray_session)
+    yield study
+    study.release()
+    stop_endpoint("tenants")
+
+
+def workers() -> int:
+    """Returns how many worker processes there are."""
+    return len(worker_processes())
+
+
+def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStudy, served: StudySpecification) -> None:
+    endpoint = wait_for(lambda: running.runner_status()["endpoint"], "the endpoint")
+    wait_for(lambda: running.status()["champion"], "the first champion")
+    wait_for(lambda: workers() == 3, "as many workers as fit beside the least of replicas")
+    rows = split(load("sklearn:digits")).test_x[:20].tolist()
+    with Load(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
+        wait_for(lambda: replicas_asked("tenants") == 3, "the endpoint to ask for more replicas")
+        wait_for(lambda: workers() == 1, "workers to give their room")
+        wait_for(lambda: replicas_running() == 3, "the replicas to run")
+    assert load_on.answered > 0
+    assert load_on.errors == []
+    wait_for(lambda: replicas_running() == 1, "the replicas to go")
+    wait_for(lambda: workers() == 3, "the workers to come back")
+    running.stop()
+    run_to_end(running)
+
+    left = [event for event in events(served) if event["type"] == "interrupted"]
+    assert len(left) >= 2
+    assert {event["cause"] for event in left if "end" in event["cause"]} <= {"its worker had to end"}
+    assert [event for event in events(served) if event["type"] == "failed"] == []
+    assert_nothing_done_twice(served)
+
+
+def replicas_running() -> int:
+    from ray import serve
+
+    states = serve.status().applications["tenants"].deployments["replica"].replica_states
+    return int(states.get("RUNNING", 0)) if set(states) == {"RUNNING"} else -1
+
+
+def assert_nothing_done_twice(served: StudySpecification) -> None:
+    """A trial whose worker left starts again at the very step that it had reached."""
+    reached: dict[int, int] = {}
+    resumed = 0
+    for event in events(served):
+        if event["type"] == "reported":
+            reached[event["trial"]] = event["reports"][-1][0]
+        if event["type"] == "started" and event["trial"] in reached:
+            assert event["step"] == reached[event["trial"]]
+            resumed += 1
+    assert resumed >= 1
