@@ -47,7 +47,6 @@ class EndpointReplica(GrpcService):
         self._fault = ""
         self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
         self._app = EndpointApp(self._settings, self._slot)
-        self._counts = self._app.counts
         self._is_private = is_private
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
