@@ -46,6 +46,7 @@ check: $(TEST_STAMP)
 	$(BIN)/python -m pytest -q $(FAST)
 
 bench: $(TEST_STAMP)
+	@tests/system/prepare.sh moto
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python $$script --quick || exit 1; \
 	done

@@ -78,7 +78,7 @@ class EndpointApp:
         self._settings = settings
         self._slot = slot
         self._token = settings.token.encode()
-        self._ids = AnswerIds()
+        self.ids = AnswerIds()
         self.arms = Arms()
         self.feedback = Waiting()
         self.counts = Counts()
@@ -153,7 +153,7 @@ class EndpointApp:
         def work(model: Served) -> Worked[Answer]:
             rows = read_rows(media, body, model.bundle.schema, self._settings.max_rows)
             prediction = model.bundle.predict(rows)
-            identity = self._ids.make(model.version, served.rollout, prediction)
+            identity = self.ids.make(model.version, served.rollout, prediction)
             answer = prediction_answer(wanted, model, prediction)
             content = answer.content if answer.content is None else {**answer.content, "id": identity}
             return Worked(_signed(replace(answer, content=content), model, identity), rows, prediction, model)
@@ -167,7 +167,7 @@ class EndpointApp:
         def work(model: Served) -> Worked[Answer]:
             asked = parse_inference(body, json_length, model.bundle.schema, self._settings.max_rows)
             prediction = model.bundle.predict(asked.rows)
-            identity = self._ids.make(model.version, served.rollout, prediction)
+            identity = self.ids.make(model.version, served.rollout, prediction)
             answer = inference_answer(self._settings.model, model, prediction, asked)
             return Worked(_signed(answer, model, identity), asked.rows, prediction, model)
 

@@ -6,22 +6,25 @@ HTTP. Serve's proxy listens on all addresses: where the endpoint is for this hos
 """
 # ruff: noqa: N802 - the names of methods are the protocol's
 
-import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 import grpc
 
 from deploy import open_inference_pb2 as messages
-from deploy.app import INLINE_BYTES, AppSettings, Counts
-from deploy.asgi import Refusal
+from deploy.app import INLINE_BYTES, AppSettings, EndpointApp
+from deploy.arms import Worked
+from deploy.asgi import Refusal, Scope, header, too_large
 from deploy.asked_model import check_model, loaded
 from deploy.bearer import check_bearer
 from deploy.grpc_tensors import infer_response, metadata_response, parse_request
 from deploy.protocol import server_metadata
+from deploy.routing_key import header_key
 from deploy.served import ModelSlot, Served
 
 logger = logging.getLogger(__name__)
@@ -68,90 +71,96 @@ def add_to_server(servicer: Any, server: Any) -> None:
 
 
 class GrpcService:
-    """The service's methods, for a class that holds a slot.
+    """The service's methods, for a class that has an application for HTTP and its slot.
 
-    `_settings`, `_slot` and `_counts` are those of its HTTP application; `_is_private` is whether only this host may
-    call.
+    `_is_private` is whether only this host may call.
     """
 
     _settings: AppSettings
     _slot: ModelSlot
-    _counts: Counts
+    _app: EndpointApp
     _is_private: bool
 
     async def ServerLive(self, request: Any, grpc_context: CallContext) -> messages.ServerLiveResponse:
         """Says that the process answers; the only method without a token."""
-        return self._answer(
-            grpc_context,
-            messages.ServerLiveResponse,
-            lambda _: messages.ServerLiveResponse(live=True),
-            open_to_all=True,
-        )
+
+        async def answer(_: Served | None) -> messages.ServerLiveResponse:
+            return messages.ServerLiveResponse(live=True)
+
+        return await self._answer(grpc_context, messages.ServerLiveResponse, answer, open_to_all=True)
 
     async def ServerReady(self, request: Any, grpc_context: CallContext) -> messages.ServerReadyResponse:
         """Says whether a model answers."""
-        return self._answer(
-            grpc_context,
-            messages.ServerReadyResponse,
-            lambda served: messages.ServerReadyResponse(ready=served is not None),
-        )
+
+        async def answer(served: Served | None) -> messages.ServerReadyResponse:
+            return messages.ServerReadyResponse(ready=served is not None)
+
+        return await self._answer(grpc_context, messages.ServerReadyResponse, answer)
 
     async def ServerMetadata(self, request: Any, grpc_context: CallContext) -> messages.ServerMetadataResponse:
         """Says what this server is."""
-        said = server_metadata(self._settings.program_version)
-        return self._answer(
-            grpc_context, messages.ServerMetadataResponse, lambda _: messages.ServerMetadataResponse(**said)
-        )
+
+        async def answer(_: Served | None) -> messages.ServerMetadataResponse:
+            return messages.ServerMetadataResponse(**server_metadata(self._settings.program_version))
+
+        return await self._answer(grpc_context, messages.ServerMetadataResponse, answer)
 
     async def ModelReady(
         self, request: messages.ModelReadyRequest, grpc_context: CallContext
     ) -> messages.ModelReadyResponse:
         """Says whether that model answers; it is refused where there is none, as over HTTP."""
 
-        def answer(served: Served | None) -> messages.ModelReadyResponse:
+        async def answer(served: Served | None) -> messages.ModelReadyResponse:
             self._asked(served, request.name, request.version)
             return messages.ModelReadyResponse(ready=True)
 
-        return self._answer(grpc_context, messages.ModelReadyResponse, answer)
+        return await self._answer(grpc_context, messages.ModelReadyResponse, answer)
 
     async def ModelMetadata(
         self, request: messages.ModelMetadataRequest, grpc_context: CallContext
     ) -> messages.ModelMetadataResponse:
         """Says what the model takes and gives."""
 
-        def answer(served: Served | None) -> messages.ModelMetadataResponse:
+        async def answer(served: Served | None) -> messages.ModelMetadataResponse:
             return metadata_response(self._settings.model, self._asked(served, request.name, request.version))
 
-        return self._answer(grpc_context, messages.ModelMetadataResponse, answer)
+        return await self._answer(grpc_context, messages.ModelMetadataResponse, answer)
 
     async def ModelInfer(
         self, request: messages.ModelInferRequest, grpc_context: CallContext
     ) -> messages.ModelInferResponse:
-        """Answers rows, beside the event loop when they are many."""
-        size = request.ByteSize()
+        """Answers rows, in a rollout from either model; the metadata `x-routing-key` keeps a client to one of them."""
 
-        def answer(served: Served | None) -> messages.ModelInferResponse:
+        async def answer(served: Served | None) -> messages.ModelInferResponse:
             model = self._asked(served, request.model_name, request.model_version)
+            size = request.ByteSize()
             if size > self._settings.max_body_bytes:
-                raise Refusal(
-                    413, f"The request is larger than {self._settings.max_body_bytes} bytes. Send fewer rows."
-                )
-            asked = parse_request(request, model.bundle.schema, self._settings.max_rows)
-            return infer_response(self._settings.model, model, model.bundle.predict(asked.rows), asked)
+                raise too_large(self._settings.max_body_bytes)
+            work = partial(self._infer, request, model.rollout)
+            key = header_key(_scope_of(grpc_context))
+            return (await self._app.arms.answer(model, key, work, beside=size > INLINE_BYTES)).answer
 
-        if size <= INLINE_BYTES:
-            return self._answer(grpc_context, messages.ModelInferResponse, answer)
-        return await asyncio.to_thread(self._answer, grpc_context, messages.ModelInferResponse, answer)
+        return await self._answer(grpc_context, messages.ModelInferResponse, answer)
 
-    def _asked(self, served: Served | None, model: str, version: str) -> Served:
-        check_model(model, self._settings.model)
-        return loaded(served, version or None)
+    def _infer(
+        self, request: messages.ModelInferRequest, rollout: int, model: Served
+    ) -> Worked[messages.ModelInferResponse]:
+        asked = parse_request(request, model.bundle.schema, self._settings.max_rows)
+        prediction = model.bundle.predict(asked.rows)
+        answer = infer_response(self._settings.model, model, prediction, asked)
+        answer.parameters["answer_id"].string_param = self._app.ids.make(model.version, rollout, prediction)
+        return Worked(answer, asked.rows, prediction, model)
 
-    def _answer(
+    def _asked(self, served: Served | None, name: str, version: str) -> Served:
+        check_model(name, self._settings.model)
+        model = loaded(served, version or None)
+        return replace(model, contender=None) if version else model  # whoever names a version gets that one
+
+    async def _answer(
         self,
         context: CallContext,
         empty: type[Answered],
-        answer: Callable[[Served | None], Answered],
+        answer: Callable[[Served | None], Awaitable[Answered]],
         *,
         open_to_all: bool = False,
     ) -> Answered:
@@ -159,14 +168,14 @@ class GrpcService:
         status, reason = 200, ""
         try:
             self._check(context, open_to_all)
-            return answer(self._slot.served)
+            return await answer(self._slot.served)
         except Refusal as refusal:
             status, reason = refusal.status, refusal.reason
         except Exception:
             logger.exception("The endpoint failed on a gRPC call.")
             status, reason = 500, "The endpoint failed on this request; its log says why."
         finally:
-            self._counts.add(status)
+            self._app.counts.add(status)
         context.set_code(CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT))
         context.set_details(reason)
         nothing: Answered = empty()
@@ -176,8 +185,13 @@ class GrpcService:
         if self._is_private and not is_this_host(context.peer()):
             raise Refusal(403, "This endpoint answers its own host alone; its study's serve.host opens it to others.")
         if not open_to_all:
-            given = next((value for name, value in context.invocation_metadata() if name == "authorization"), None)
-            check_bearer(given.encode() if isinstance(given, str) else given, self._settings.token.encode())
+            check_bearer(header(_scope_of(context), b"authorization"), self._settings.token.encode())
+
+
+def _scope_of(context: CallContext) -> Scope:
+    """Returns a call's metadata as the headers of a request; those that are no text (`-bin`) are left out."""
+    metadata = context.invocation_metadata()
+    return {"headers": [(name.encode(), value.encode()) for name, value in metadata if isinstance(value, str)]}
 
 
 def is_this_host(peer: str) -> bool:

@@ -8,6 +8,7 @@ JSON = "application/json"
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 ALL = (JSON, CSV, ARROW)
+UNSAID = ("", "application/x-www-form-urlencoded")  # what curl's -d says of any data, unless told otherwise
 
 
 def body_media(scope: Scope) -> str:
@@ -16,10 +17,9 @@ def body_media(scope: Scope) -> str:
     Raises:
         Refusal: 415 for one that is not read here.
     """
-    given = header(scope, b"content-type")
-    if given is None or not given.strip():
+    media, parameters = _parsed(header(scope, b"content-type") or b"")
+    if media in UNSAID:
         return JSON
-    media, parameters = _parsed(given)
     charset = parameters.get("charset", "utf-8")
     if media not in ALL:
         raise Refusal(415, f"A body of Content-Type '{media}' is not read here; send {', '.join(ALL)}.")

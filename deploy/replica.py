@@ -48,7 +48,6 @@ class EndpointReplica(GrpcService):
         self._fault = ""
         self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
         self._app = EndpointApp(self._settings, self._slot)
-        self._counts = self._app.counts
         self._is_private = is_private
         self._rated = time.monotonic(), 0
         self._catch_up()

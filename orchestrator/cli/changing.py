@@ -1,4 +1,4 @@
-"""`extend` gives a study more to spend or a wider space, `rollback` an endpoint an earlier version again."""
+"""`extend` gives a study more to spend or a wider space."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,11 @@ from orchestrator.api.study_file import read_space_file
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
-from orchestrator.cli.serving import require_endpoint
 from orchestrator.cli.summary import REASONS
-from orchestrator.domain.errors import EndpointError, InvalidInput
+from orchestrator.domain.errors import InvalidInput
 from orchestrator.domain.specification import parse_seconds
 from orchestrator.journal import AnyStorage
-from orchestrator.process_graph.session_file import SessionFile, session_path
-from orchestrator.study import Layout, Phase, StudyState, read_study, studies_on
+from orchestrator.study import Layout, Phase, StudyState, read_study
 
 
 @click.command()
@@ -73,44 +71,3 @@ def _word(state: StudyState, runs: bool, again: str) -> str:
 
 
 _REMEDIES = {"finished": "--trials", "time": "--time", "exhausted": "--space"}
-
-
-@click.command()
-@click.argument("name")
-@click.option("--to", "version", type=click.IntRange(min=1), help="The version; else the one that answered before.")
-@click.option("--why", default="", help="For the endpoint's history.")
-@storage_option
-@json_option
-def rollback(name: str, version: int | None, why: str, storage: AnyStorage, as_json: bool) -> None:
-    """Let the endpoint NAME answer with an earlier version again; a study that feeds it is told."""
-    require_endpoint(storage, name)
-    session = SessionFile.read(session_path(storage))
-    if session is None:
-        raise EndpointError(
-            f"endpoint '{name}' does not run on {storage}; `orchestrator serve {name}` starts it, then roll back"
-        )
-    from deploy import endpoint_handle
-    from orchestrator.process_graph.session import join_session
-
-    join_session(session)
-    answer = endpoint_handle(name).rollback(version, who="orchestrator rollback", why=why)
-    told = [study for study in studies_on(storage) if _tell(storage, study, name, session, answer)]
-    if as_json:
-        print_json({"endpoint": name, "version": answer["version"], "changed": answer["changed"], "told": told})
-    elif answer["changed"]:
-        click.echo(f"endpoint '{name}' answers with version {answer['version']}")
-    else:
-        click.echo(f"endpoint '{name}' answers with version {answer['version']} already")
-
-
-def _tell(storage: AnyStorage, study: str, name: str, session: SessionFile, answer: dict[str, Any]) -> bool:
-    """Tells a running study that feeds the endpoint, so that it does not put the same challenger up again."""
-    serve = read_study(storage, study).specification.serve
-    if serve is None or serve.name != name:
-        return False
-    from orchestrator.cli.attaching import find_running
-
-    running = find_running(storage, study, session, None)
-    if running is not None:
-        running.rolled_back(str(answer["version"]))
-    return running is not None

@@ -33,7 +33,11 @@ COMMANDS = {
     "show": ("looking", "show", "Show everything about one trial."),
     "serve": ("serving", "serve", "Bring an endpoint back; it stays until `down`."),
     "predict": ("serving", "predict", "Send rows of a JSON or CSV file to an endpoint."),
-    "rollback": ("changing", "rollback", "Let an endpoint answer with an earlier version again."),
+    "promote": ("by_hand", "promote", "Let an endpoint answer with a version, whatever stage it is at."),
+    "rollback": ("by_hand", "rollback", "Withdraw a challenger, or answer with an earlier version again."),
+    "freeze": ("by_hand", "freeze", "Let nothing change at an endpoint by itself."),
+    "unfreeze": ("by_hand", "unfreeze", "Let an endpoint change by itself again."),
+    "history": ("history", "history", "Say which version answered when, who changed it, and why."),
     "verify": ("verifying", "verify", "Check that a study keeps its laws, whatever was killed."),
     "check": ("checking", "check", "Try a study file in seconds; writes nothing."),
 }

@@ -70,7 +70,8 @@ def execution_line(specification: StudySpecification, execution: str, workers: i
     if budget.seconds is not None:
         parts.append(f"at most {duration(budget.seconds)}")
     if scheduler.kind == "asha" and scheduler.max != UNBOUNDED:
-        parts.append(f"rungs {rungs(scheduler.min, scheduler.max, scheduler.eta)}")
+        stops = ", stopping" if scheduler.mode == "stop" else ""
+        parts.append(f"rungs {rungs(scheduler.min, scheduler.max, scheduler.eta)}{stops}")
     return ", ".join(parts)
 
 

@@ -22,6 +22,7 @@ ENGINES = ("auto", "random", "grid", "sobol", "tpe")
 SCHEDULERS = ("asha", "none")
 SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority")
 PRIORITIES = ("serving", "tuning")
+MODES = ("pause", "stop")
 GOALS = ("minimize", "maximize")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DEFAULT_TRIALS = 100  # where a study names no budget at all
@@ -117,6 +118,14 @@ class SchedulerSpecification:
     min: int = 1
     max: int = UNBOUNDED
     eta: int = 3
+    mode: str = "pause"  # what becomes of who is not among the best of a rung: it waits there, or it is stopped
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the section; the mode only where it is not the usual one, as in studies older than it."""
+        whole = _plain(self)
+        if self.mode == "pause":
+            del whole["mode"]
+        return whole
 
     @classmethod
     def from_dict(cls, given: Any) -> "SchedulerSpecification":
@@ -128,7 +137,10 @@ class SchedulerSpecification:
         high = _number("scheduler.max", section.get("max", 27 if kind == "asha" else UNBOUNDED), 1, whole=True)
         if low > high:
             raise _fail("scheduler", dict(section), f"min {low} is above max {high}")
-        return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True))
+        mode = _choice("scheduler.mode", section.get("mode", "pause"), MODES)
+        if "mode" in section and kind != "asha":
+            raise _fail("scheduler.mode", mode, f"only asha takes a mode, this one is {kind}")
+        return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True), mode)
 
 
 def _unlimited(limit: float | None) -> float:
@@ -440,7 +452,7 @@ class StudySpecification:
                 "goal": "maximize" if self.objective.maximize else "minimize",
             },
             "search": {"engine": self.engine},
-            "scheduler": _plain(self.scheduler),
+            "scheduler": self.scheduler.to_dict(),
             "budget": {"trials": self.budget.trials, "time": self.budget.seconds},
             "execution": self.execution,
             "resources": _plain(self.resources),

@@ -19,7 +19,8 @@ def make_scheduler(specification: SchedulerSpecification) -> Scheduler:
         InvalidSpecification: there is no such scheduler.
     """
     if specification.kind == "asha":
-        return Asha(specification.min, specification.max, specification.eta)
+        stops = specification.mode == "stop"
+        return Asha(specification.min, specification.max, specification.eta, stops=stops)
     if specification.kind == "none":
         return NoEarlyStopping(specification.max)
     raise InvalidSpecification(

@@ -1,10 +1,15 @@
-"""ASHA: asynchronous successive halving with pause and promotion.
+"""ASHA: asynchronous successive halving with pause and promotion, or with stopping.
 
 Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning" (arXiv 1810.05934), algorithm 2: a trial is
 promoted out of a rung when it is among the best floor(n / eta) of the n trials recorded there *and* was not promoted
 before. A trial already promoted keeps its place in the ranking; one that has since fallen out of the best takes none.
 With fewer than eta trials in a rung nobody is promoted. Whether a trial that reaches a rung goes on at once or waits
 is the same rule asked at another moment.
+
+The stopping variant (that of Ray Tune; Syne Tune has both) asks that rule once, when the trial
+arrives: it goes on or is stopped for good, and while a rung holds fewer than eta everybody goes on. It takes no
+checkpoint to let a trial wait and no moment to load it again; it spends more on those that came early, and does not
+come back to one that a later trial would have let through.
 """
 
 import math
@@ -33,10 +38,14 @@ def rung_levels(low: int, high: int, eta: int) -> list[int]:
 
 
 class Asha:
-    """The scheduler; keeps the port's contract. One writer: the study that owns it."""
+    """The scheduler; keeps the port's contract. One writer: the study that owns it.
 
-    def __init__(self, low: int, high: int, eta: int) -> None:
+    With `stops` nobody waits: who is not among the best on arrival is stopped.
+    """
+
+    def __init__(self, low: int, high: int, eta: int, *, stops: bool = False) -> None:
         self._eta = eta
+        self._stops = stops
         self._rungs = [Rung(level) for level in rung_levels(low, high, eta)]
         self._by_level = {rung.resource: rung for rung in self._rungs}
         self._below_top_first = self._rungs[-2::-1]  # nobody is promoted out of the last one
@@ -52,9 +61,10 @@ class Asha:
     def judge(self, trial: int, step: int, *, can_wait: bool = True) -> Decision:
         """Returns CONTINUE for the best 1/eta of the rung, PAUSE for the others, STOP at the maximum or for +inf.
 
-        A trial that cannot wait is judged once: it goes on while the rung
-        holds fewer than eta, and is stopped where it is not among the best.
+        A trial that cannot wait, and each one where nobody does, is judged once: it goes on while the rung holds fewer
+        than eta, and is stopped where it is not among the best.
         """
+        can_wait = can_wait and not self._stops
         if step >= self._rungs[-1].resource:
             return Decision.STOP
         rung = self._rung(step)
@@ -67,11 +77,12 @@ class Asha:
     def promotable(self) -> tuple[int, int] | None:
         """Returns (trial, its rung's resource), the highest rung first, there the best trial first.
 
-        Only the best that waits in a rung has to be looked at: if it is not among the top, none behind it is.
+        Only the best that waits in a rung has to be looked at: if it is not among the top, none behind it is. Where
+        trials are stopped, one waits only because its study ended just when it was let through: it goes on in any case.
         """
         for rung in self._below_top_first:
             trial = rung.best_waiting()
-            if trial is not None and rung.is_top(trial, self._eta):
+            if trial is not None and (self._stops or rung.is_top(trial, self._eta)):
                 return trial, rung.resource
         return None
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from orchestrator.domain.events import Interrupted, Suggested, from_record
+from orchestrator.domain.events import Interrupted, Started, Suggested, from_record
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.journal import read_journal
@@ -87,6 +87,16 @@ def test_a_study_runs_to_its_end_by_the_rules_of_successive_halving(run):
     rungs = [rung["trials"] for rung in state.scheduler.rungs()]
     assert rungs[0] == 20
     assert 20 > rungs[1] > rungs[2] > 0
+    assert savings(state)["spent"] == len(Breakable.done) < savings(state)["full"]
+
+
+def test_where_trials_are_stopped_nobody_waits_and_nobody_comes_back(run, tmp_path):
+    state = run(scheduler={"kind": "asha", "min": 1, "max": 9, "eta": 3, "mode": "stop"})
+    assert (state.phase, state.reason) == (Phase.ENDED, "finished")
+    assert {trial.state for trial in state.trials} == {TrialState.COMPLETE, TrialState.STOPPED}
+    assert {trial.last_step for trial in state.trials if trial.state is TrialState.STOPPED} <= {1, 3}
+    begun = [event.trial for event in events(tmp_path) if isinstance(event, Started)]
+    assert sorted(begun) == list(range(20)), "each was started once"
     assert savings(state)["spent"] == len(Breakable.done) < savings(state)["full"]
     best = min(trial.value for trial in state.trials if trial.value is not None)
     assert state.best.value == best

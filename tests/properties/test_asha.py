@@ -1,6 +1,7 @@
 """ASHA under any order of arrival, against a second implementation that is as plain as the paper's algorithm."""
 
 import math
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,3 +145,41 @@ def test_what_waits_until_all_have_arrived_is_promoted_like_synchronous_halving(
 def test_the_levels_grow_by_whole_multiplication(low, eta, count):
     high = low * eta**count
     assert rung_levels(low, high, eta) == [low * eta**k for k in range(count + 1)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.data(), st.lists(losses_strategy, min_size=1, max_size=40), st.sampled_from([(1, 9, 3), (1, 8, 2), (2, 7, 4)])
+)
+def test_stopping_judges_each_arrival_once_by_those_who_were_there(data, losses, shape):
+    low, high, eta = shape
+    levels = rung_levels(low, high, eta)
+    asha = Asha(low, high, eta, stops=True)
+    there = {level: [] for level in levels}  # who was recorded, in order of arrival
+    through = {level: set() for level in levels}
+    running = {trial: asha.milestone(trial, 0) for trial in range(len(losses))}
+    stopped = set()
+    while running:
+        trial = data.draw(st.sampled_from(sorted(running)))
+        level = running.pop(trial)
+        loss = losses[trial] if level == low else math.fmod(losses[trial] * 7 * level, 1.0)
+        there[level].append((loss, trial))
+        asha.recorded(trial, level, loss)
+        decision = asha.judge(trial, level)
+        asha.decided(trial, level, decision)
+        rank = sorted(there[level]).index((loss, trial))
+        is_let_through = rank < len(there[level]) // eta or len(there[level]) < eta
+        goes_on = level < high and loss < math.inf and is_let_through
+        assert decision is (Decision.CONTINUE if goes_on else Decision.STOP)
+        assert trial not in stopped, "who was stopped never comes back"
+        if goes_on:
+            through[level].add(trial)
+            running[trial] = asha.milestone(trial, level)
+        else:
+            stopped.add(trial)
+            asha.ended(trial)
+        assert asha.promotable() is None
+    assert stopped == set(range(len(losses)))
+    for below, above in pairwise(levels):
+        assert {trial for _, trial in there[above]} == through[below]
+    assert [rung["promoted"] for rung in asha.rungs()] == [len(through[level]) for level in levels]

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from orchestrator.domain.events import Suggested, from_record, to_record
 from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress
+from orchestrator.domain.space import Space
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure, TrialState
 from orchestrator.study import BundleState, Phase, new_study, replay, status
@@ -22,6 +23,16 @@ SPACE = {
     "kind": {"values": ["a", "b"]},
     "y": {"min": 1, "max": 9, "when": {"kind": "b"}},
 }
+WIDER = (  # one after the other
+    SPACE | {"x": {"min": -1.0, "max": 2.0}},
+    SPACE
+    | {
+        "x": {"min": -1.0, "max": 2.0},
+        "kind": {"values": ["c", "a", "b"]},
+        "new": {"values": [None, 1, 2], "default": None},
+        "depth": {"min": 1, "max": 3, "when": {"new": [1, 2]}},
+    },
+)
 MOST_TURNS = 3000  # in which a study must come to its end once everybody behaves
 WELL = ("steps", "steps", "steps", "steps", "steps", "steps", "steps", "part", "nothing", "done")
 BADLY = ("steps", "part", "done", "error", "error", "other error", "nan", "no metric")
@@ -30,7 +41,12 @@ FATES = ("heard", "heard", "heard", "heard", "lost", "actor dies after writing",
 
 def specifications():
     asha = st.fixed_dictionaries(
-        {"kind": st.just("asha"), "max": st.sampled_from([3, 9]), "eta": st.sampled_from([2, 3])}
+        {
+            "kind": st.just("asha"),
+            "max": st.sampled_from([3, 9]),
+            "eta": st.sampled_from([2, 3]),
+            "mode": st.sampled_from(["pause", "stop"]),
+        }
     )
     none = st.fixed_dictionaries({"kind": st.just("none"), "max": st.sampled_from([1, 3])})
     budget = st.fixed_dictionaries({"trials": st.integers(1, 12), "time": st.sampled_from([None, None, 30.0, 300.0])})
@@ -45,7 +61,7 @@ def specifications():
             "study": st.just("any"),
             "space": st.just(SPACE),
             "objective": st.sampled_from([{"metric": "loss"}, {"metric": "loss", "goal": "maximize"}]),
-            "search": st.just("random"),
+            "search": st.sampled_from(["random", "sobol", {"engine": "grid", "points": 2}]),
             "scheduler": asha | none,
             "budget": budget,
             "failures": failures,
@@ -134,7 +150,8 @@ def everything(state):
         "open": state.open_bundle(),
         "next export": next_export(state) if state.specification.serve else None,
         "promotable": state.scheduler.promotable(),
-        "suggestion": state.suggester.suggest(len(state.trials)),
+        "suggestion": None if state.suggester.is_exhausted() else state.suggester.suggest(len(state.trials)),
+        "spaces": (state.spaces, state.specification, state.extended_to),
     }
 
 
@@ -315,6 +332,20 @@ class AnyStudy(RuleBasedStateMachine):
         elif wish == "go on":
             self.write(self.study.reopen(self.now))
 
+    @rule(more=st.sampled_from([None, 1, 3]), wider=st.booleans())
+    def user_extends(self, more, wider):
+        state = self.study.state
+        trials = None if more is None else min(20, state.specification.budget.trials + more)
+        spaces = [Space.from_dict(space) for space in (SPACE, *WIDER)]
+        at = spaces.index(state.specification.space)
+        space = spaces[at + 1] if wider and at + 1 < len(spaces) else None
+        if space is None and (trials is None or trials == state.specification.budget.trials):
+            return
+        before = [dict(trial.params) for trial in state.trials]
+        self.write(self.study.extend(self.now, trials=trials, space=space))
+        for params, trial in zip(before, state.trials, strict=True):
+            assert params.items() <= trial.params.items(), "what a trial had it still has"
+
     # --- what always holds -------------------------------------------------------------------------------------
 
     @invariant()
@@ -328,7 +359,10 @@ class AnyStudy(RuleBasedStateMachine):
         assert violations(state, events) == []
         suggested = [event.trial for event in events if isinstance(event, Suggested)]
         assert suggested == list(range(len(state.trials)))
-        assert sum(t.origin != "user" for t in state.trials) <= self.specification.budget.trials
+        assert sum(t.origin != "user" for t in state.trials) <= state.specification.budget.trials
+        assert state.specification.budget.trials >= self.specification.budget.trials, "no older budget takes it back"
+        for trial in state.trials:
+            state.specification.space.validate(trial.params)
         for trial in state.trials:
             steps = [step for step, _ in trial.reports]
             assert all(earlier < later for earlier, later in pairwise(steps))

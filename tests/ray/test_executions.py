@@ -1,6 +1,7 @@
 """The three ways to run a study make the same decisions."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,22 @@ def run_without_ray(given: StudySpecification) -> None:
     keeper.close()
 
 
-@pytest.mark.parametrize("engine", ["random", "tpe"])
-def test_all_executions_decide_alike_with_one_worker(ray_session: str, tmp_path: Path, engine: str) -> None:
+CASES = {
+    "random": ("random", "pause", ("inline", "pooled", "tune")),
+    "tpe": ("tpe", "pause", ("inline", "pooled")),
+    "stopping": ("sobol", "stop", ("inline", "pooled", "tune")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_executions_decide_alike_with_one_worker(ray_session: str, tmp_path: Path, case: str) -> None:
+    engine, mode, executions = CASES[case]
     courses = {}
-    for execution in ("inline", "pooled", "tune") if engine == "random" else ("inline", "pooled"):
+    for execution in executions:
         given = specification(
-            tmp_path / execution, f"alike-{engine}", search=engine, execution=execution, resources={"concurrent": 1}
+            tmp_path / execution, f"alike-{case}", search=engine, execution=execution, resources={"concurrent": 1}
         )
+        given = given.with_changes(scheduler=replace(given.scheduler, mode=mode))
         if execution == "inline":
             run_without_ray(given)
         else:

@@ -1,5 +1,6 @@
 """The laws of a study under a thousand random courses; a failing one prints its seed."""
 
+import math
 import random
 
 import pytest
@@ -19,7 +20,13 @@ def specification(seed: int, trials: int) -> StudySpecification:
             "space": {"x": {"min": -5.0, "max": 5.0}},
             "objective": {"metric": "loss", "goal": "minimize"},
             "search": "random",
-            "scheduler": {"kind": "asha", "min": 1, "max": rng.choice([1, 3, 9, 27, 20]), "eta": rng.choice([2, 3])},
+            "scheduler": {
+                "kind": "asha",
+                "min": 1,
+                "max": rng.choice([1, 3, 9, 27, 20]),
+                "eta": rng.choice([2, 3]),
+                "mode": random.Random(f"{seed}/mode").choice(["pause", "pause", "stop"]),
+            },
             "budget": {"trials": trials} | ({"time": 60} if rng.random() < 0.2 else {}),
             "failures": {"crashes": rng.randint(0, 3), "errors": rng.randint(0, 1), "alike": 3},
             "timeout": rng.choice([None, 8.0]),
@@ -42,6 +49,7 @@ def weather(seed: int) -> Weather:
         silent_hosts=rng.choice([0, 0, 0.9]),
         writer_dies=rng.choice([0, 0.01, 0.05]),
         saves=rng.choice([0, 1]),
+        compact_at=rng.choice([math.inf, 1, 7, 60]),
     )
 
 
@@ -68,11 +76,23 @@ def test_the_laws_hold_with_a_thousand_workers() -> None:
     assert len(state.trials) == 2_000
 
 
-def test_a_writer_may_die_at_every_single_write() -> None:
-    calm = Weather(workers=2, lost=0, doubled=0, straggling=0, crashes=0, failures=0, not_finite=0, writer_dies=0)
+@pytest.mark.parametrize("compact_at", [math.inf, 5])
+def test_a_writer_may_die_at_every_single_write(compact_at: float) -> None:
+    calm = Weather(
+        workers=2,
+        lost=0,
+        doubled=0,
+        straggling=0,
+        crashes=0,
+        failures=0,
+        not_finite=0,
+        writer_dies=0,
+        compact_at=compact_at,
+    )
     given = specification(11, trials=6).with_changes(serve=None, timeout_seconds=None)
     whole = Simulator(given, 11, calm)
     whole.check(whole.run())
+    assert (whole.journal.compactions > 3) == (compact_at == 5)
     for write in range(3, whole.journal.writes):  # the first two are made while the study is opened
         simulator = Simulator(given, 11, calm, dies_at=write)
         simulator.check(simulator.run())

@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # What the system tests need beside python packages. As root it is installed where it is missing; else it is named, and
-# which tests are left out for want of it.
+# which tests are left out for want of it. With the word `moto` the S3 server only, for benchmarks/storage.py.
 set -euo pipefail
 
 export PATH="$PATH:/usr/sbin:/sbin"
-declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2 [redis-server]=redis-server)
-lacking=()
-for program in "${!packages[@]}"; do
-    command -v "$program" >/dev/null || lacking+=("${packages[$program]}")
-done
+if [[ ${1:-} != moto ]]; then
+    declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2 [redis-server]=redis-server [faketime]=faketime)
+    lacking=()
+    for program in "${!packages[@]}"; do
+        command -v "$program" >/dev/null || lacking+=("${packages[$program]}")
+    done
 
-if [[ ${#lacking[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    echo "installing ${lacking[*]}…"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" \
-        >/dev/null && lacking=()
+    if [[ ${#lacking[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "installing ${lacking[*]}…"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" \
+            >/dev/null && lacking=()
+    fi
+    hosts="tests/system/test_cluster.py, test_head_loss.py and test_aws.py are left out"
+    [[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; $hosts"
+    [[ $(id -u) == 0 ]] || echo "not root: $hosts, hosts out of namespaces need it"
 fi
-hosts="tests/system/test_cluster.py, test_head_loss.py and test_aws.py are left out"
-[[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; $hosts"
-[[ $(id -u) == 0 ]] || echo "not root: $hosts, hosts out of namespaces need it"
 
 # beside the venv: botocore and our pins do not agree on python-dateutil
 cd "$(dirname "$0")/../.."
@@ -27,7 +29,7 @@ if [[ ! -x .venv/moto/bin/moto_server ]]; then
     { .venv/bin/python -m venv .venv/moto && .venv/moto/bin/python "${pip[@]}" 'moto[server]'; } ||
         echo "missing: moto; tests/system/test_object_storage.py and test_aws.py are left out"
 fi
-if [[ ! -d .venv/aws/boto3 ]]; then
+if [[ ${1:-} != moto && ! -d .venv/aws/boto3 ]]; then
     echo "installing boto3 into .venv/aws…"
     .venv/bin/python "${pip[@]}" --target .venv/aws boto3 2>/dev/null ||
         echo "missing: boto3; tests/system/test_aws.py is left out"

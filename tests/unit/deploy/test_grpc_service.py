@@ -12,10 +12,13 @@ import pytest
 from plans import write
 
 from deploy import open_inference_pb2 as messages
-from deploy.app import AppSettings, Counts
-from deploy.bundle import Bundle
+from deploy.answer_id import parse_answer_id
+from deploy.app import AppSettings, EndpointApp
+from deploy.arms import place_of
+from deploy.bundle import Bundle, Lineage, write_bundle
 from deploy.grpc_service import SERVICE, GrpcService, add_to_server, is_this_host
-from deploy.served import ModelSlot, Served
+from deploy.served import Contender, ModelSlot, Served
+from deploy.tally import Tally
 
 Call = Callable[..., Any]
 
@@ -24,12 +27,13 @@ class Service(GrpcService):
     def __init__(self, slot: ModelSlot, model: str, is_private: bool = True, **limits: int) -> None:
         self._settings = AppSettings(model=model, token="secret", **{"max_rows": 8, **limits})
         self._slot = slot
-        self._counts = Counts()
+        self._app = EndpointApp(self._settings, slot)
         self._is_private = is_private
 
     @property
     def counted(self) -> tuple[int, int, int]:
-        return self._counts.answered, self._counts.refused, self._counts.failed
+        counts = self._app.counts
+        return counts.answered, counts.refused, counts.failed
 
 
 def service_of(bundle: Bundle | None, model: str, **given: Any) -> Service:
@@ -58,8 +62,9 @@ def caller(service: Service) -> Call:
         finally:
             await server.stop(None)
 
-    def ask(method: str, request: Any = None, token: str | None = "secret") -> Any:
-        metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    def ask(method: str, request: Any = None, token: str | None = "secret", **more: str) -> Any:
+        metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+        metadata += [(name.replace("_", "-"), value) for name, value in more.items()]
         given = getattr(messages, f"{method}Request")() if request is None else request
         return asyncio.run(call(method, given, metadata))
 
@@ -263,6 +268,58 @@ def test_a_failing_model_is_our_fault_and_is_logged(
     code, why = refusal(caller(service), "ModelInfer", request(tensor(fp32_contents=SIX)))
     assert (code, "broken" in why, "broken" in caplog.text) == (grpc.StatusCode.INTERNAL, False, True)
     assert service.counted == (0, 0, 1)
+
+
+# --- a rollout ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def contest(bundle: Bundle, tmp_path: Path, brittle_model: Any) -> Callable[[float], Service]:
+    """A service whose challenger, version 4, says cat, and fails where the first cell is below 0.2."""
+    path = write_bundle(
+        tmp_path / "brittle",
+        onnx_model=brittle_model(3, [0.75, 0.25], 0.2),
+        schema=bundle.schema,
+        lineage=Lineage("digits", 34, 27),
+        sample_rows=np.ones((4, 3), dtype=np.float32),
+    )
+
+    def make(weight: float) -> Service:
+        challenger = Served(Bundle.open(path), 4, 4)
+        slot = ModelSlot()
+        slot.put(Served(bundle, 3, 4, Contender(challenger, 5, weight, Tally(10.0))))
+        return Service(slot, "digits")
+
+    return make
+
+
+def test_a_call_goes_to_the_challenger_as_over_http(contest: Callable[[float], Service]) -> None:
+    ask = caller(contest(1.0))
+    answer = ask("ModelInfer", request(tensor(fp32_contents=SIX)))
+    assert (answer.model_version, answer.parameters["trial"].int64_param) == ("4", 34)
+    assert list(answer.outputs[0].contents.bytes_contents) == [b"cat", b"cat"]
+    found = parse_answer_id(answer.parameters["answer_id"].string_param)
+    assert found is not None
+    assert (found.version, found.rollout, found.predictions) == (4, 5, ("cat", "cat"))
+
+
+def test_a_failing_challenger_costs_no_call(contest: Callable[[float], Service]) -> None:
+    answer = caller(contest(1.0))("ModelInfer", request(tensor(fp32_contents=[0.0] * 6)))
+    assert (answer.model_version, list(answer.outputs[0].contents.bytes_contents)) == ("3", [b"dog", b"dog"])
+
+
+def test_who_names_a_version_gets_that_one(contest: Callable[[float], Service]) -> None:
+    asked = request(tensor(fp32_contents=SIX), model_version="3")
+    assert caller(contest(1.0))("ModelInfer", asked).model_version == "3"
+
+
+def test_a_key_goes_to_the_same_arm_each_time(contest: Callable[[float], Service]) -> None:
+    ask, asked = caller(contest(0.5)), request(tensor(fp32_contents=SIX))
+    for number in range(5):
+        key = f"client-{number}"
+        expected = "4" if place_of(key.encode(), 4) < 0.5 else "3"
+        versions = {ask("ModelInfer", asked, x_routing_key=key).model_version for _ in range(3)}
+        assert versions == {expected}
 
 
 # --- who may call ---------------------------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ def send(ask: Ask, body: Any, media: str, **headers: str) -> httpx.Response:
 # --- what comes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("media", ["application/json", "Application/JSON; charset=UTF-8"])
+@pytest.mark.parametrize(
+    "media", ["application/json", "Application/JSON; charset=UTF-8", " ", "application/x-www-form-urlencoded"]
+)
 def test_columns_are_answered_as_rows_are(ask: Ask, media: str) -> None:
     answer = ask("POST", "/predict", json={"columns": TABLE}, headers={"content-type": media})
     assert (answer.status_code, answer.json()["predictions"]) == (200, VALUES)
@@ -210,7 +212,7 @@ def test_a_stream_damaged_anywhere_is_answered_or_refused(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("media", "reason"),
     [
-        ("application/x-www-form-urlencoded", "send application/json, text/csv"),
+        ("application/xml", "send application/json, text/csv"),
         ("text/csv; charset=latin-1", "charset 'latin-1'"),
     ],
 )

@@ -132,3 +132,43 @@ def test_without_early_stopping_a_trial_goes_on_below_the_maximum():
     scheduler.recorded(0, 5, 0.1)
     scheduler.resumed(0)
     assert scheduler.rungs() == [{"resource": 27, "trials": 0, "promoted": 0}]
+
+
+# --- the stopping variant ------------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_is_not_among_the_best_on_arrival_is_stopped_for_good():
+    asha = Asha(1, 27, 3, stops=True)
+    decisions = [arrive(asha, trial, loss) for trial, loss in enumerate([0.5, 0.6, 0.4, 0.7, 0.45, 0.1])]
+    assert decisions == [
+        Decision.CONTINUE,  # with fewer than eta there is nothing to compare it with
+        Decision.CONTINUE,
+        Decision.CONTINUE,  # the best of three
+        Decision.STOP,
+        Decision.STOP,  # the second of five, of whom one may go on
+        Decision.CONTINUE,
+    ]
+    assert asha.promotable() is None
+    for trial in range(6, 30):
+        arrive(asha, trial, 1.0)
+    assert asha.promotable() is None, "with thirty there the second best would be among the top"
+    assert asha.rungs()[0] == {"resource": 1, "trials": 30, "promoted": 4}
+
+
+def test_where_trials_are_stopped_only_the_end_of_a_study_makes_one_wait_and_it_goes_on():
+    asha = Asha(1, 27, 3, stops=True)
+    asha.recorded(0, 1, 0.5)
+    assert asha.judge(0, 1) is Decision.CONTINUE
+    asha.decided(0, 1, Decision.PAUSE)  # the study was ending
+    for trial in range(1, 9):
+        arrive(asha, trial, 0.1)
+    assert asha.promotable() == (0, 1), "it was let through when it arrived"
+    asha.resumed(0)
+    assert asha.promotable() is None
+
+
+def test_where_trials_are_stopped_the_maximum_and_infinity_stop_too():
+    asha = Asha(1, 3, 3, stops=True)
+    assert arrive(asha, 0, math.inf) is Decision.STOP
+    asha.recorded(1, 3, 0.1)
+    assert asha.judge(1, 3) is Decision.STOP
