@@ -86,7 +86,7 @@ class EndpointReplica(GrpcService):
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Returns the rate at which this replica answered since it was last asked; Serve gives it to the policy."""
-        now, answered = time.monotonic(), self._counts.answered
+        now, answered = time.monotonic(), self._app.counts.answered
         since, before = self._rated
         self._rated = now, answered
         return {RATE: (answered - before) / max(now - since, 1e-3)}
