@@ -4,8 +4,9 @@
 those who only look. `status` and its neighbours turn the state into plain data.
 """
 
-from orchestrator.study.keeper import StudyKeeper, new_study, read_study, replay
+from orchestrator.study.keeper import StudyKeeper
 from orchestrator.study.layout import Layout, studies_on
+from orchestrator.study.rebuilding import new_study, read_study, rebuild, replay
 from orchestrator.study.state import BundleState, Phase, StudyState
 from orchestrator.study.status import first_failure, savings, status, trial_details, trial_summary
 from orchestrator.study.study import Study
@@ -22,6 +23,7 @@ __all__ = [
     "first_failure",
     "new_study",
     "read_study",
+    "rebuild",
     "replay",
     "savings",
     "status",

@@ -1,32 +1,30 @@
 """The study with its journal: every decision is written down before anybody hears of it.
 
-`StudyKeeper` is what a study actor, an inline run and ask/tell hold. `read_study` is for everybody else: it replays the
-journal without becoming its writer, and needs neither the search engine nor Ray.
+`StudyKeeper` is what a study actor, an inline run and ask/tell hold. Now and then it saves what the events add up to,
+so that the next one opens in seconds. `rebuilding` is how a study comes out of its journal.
 """
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator.domain.clock import Clock
-from orchestrator.domain.errors import (
-    ExchangeRefused,
-    InvalidSpecification,
-    InvalidTransition,
-    JournalDamaged,
-    StorageError,
-)
-from orchestrator.domain.events import STORAGE_CLASS, Created, Event, from_record, to_record
+from orchestrator.domain.errors import ExchangeRefused, InvalidSpecification, StorageError
+from orchestrator.domain.events import STORAGE_CLASS, Event, to_record
 from orchestrator.domain.exchange import Answer, Message
 from orchestrator.domain.space import Configuration, Space
 from orchestrator.domain.specification import StudySpecification
-from orchestrator.journal import AnyStorage, Journal, MemoryJournal, open_journal, read_journal
-from orchestrator.schedulers import make_scheduler
-from orchestrator.search import make_suggester
+from orchestrator.journal import AnyStorage, Journal, MemoryJournal, open_journal
+from orchestrator.study.collector import collector_at_rest
 from orchestrator.study.identity import differences, what_to_do
 from orchestrator.study.layout import Layout
+from orchestrator.study.rebuilding import rebuild
+from orchestrator.study.snapshot import encode
 from orchestrator.study.study import Study
+
+COMPACT_AT = 50_000  # events since the last snapshot: some 8,000 trials, which replay in half a second
 
 
 class JournalOfOneWriter(Journal, Protocol):
@@ -49,7 +47,9 @@ class StudyKeeper:
     over, every call that decides is refused.
     """
 
-    def __init__(self, study: Study, journal: JournalOfOneWriter, clock: Clock) -> None:
+    def __init__(
+        self, study: Study, journal: JournalOfOneWriter, clock: Clock, *, compact_at: float = COMPACT_AT
+    ) -> None:
         self.study = study
         self.journal = journal
         self._clock = clock
@@ -58,6 +58,9 @@ class StudyKeeper:
         self._is_behind = False  # the journal holds what its storage did not take yet
         self._successor: ExchangeRefused | None = None
         self._is_deciding = False
+        self._compact_at = compact_at
+        self._events = 0  # in the journal
+        self._saved = 0  # of them in its newest snapshot
         self._names = itertools.count(1)
 
     @classmethod
@@ -89,6 +92,7 @@ class StudyKeeper:
                 code_sha256=code_sha256,
                 versions=versions or {},
                 address=address,
+                compact_at=COMPACT_AT if storage else math.inf,  # nobody will open what lies in memory again
             )
         except Exception:
             journal.close()
@@ -105,14 +109,13 @@ class StudyKeeper:
         code_sha256: str = "",
         versions: Mapping[str, str] | None = None,
         address: str = "",
+        compact_at: float = COMPACT_AT,
     ) -> "StudyKeeper":
         """Returns the same on a journal that is open; see `open`."""
-        batches = iter(journal.read())
-        first = next(batches, [])
-        study = new_study(_as_created(specification, first))
-        replay(study, itertools.chain([first], batches))
+        study, events, saved = rebuild(specification, journal)
         cls._check_identity(study, specification, code_sha256)
-        keeper = cls(study, journal, clock)
+        keeper = cls(study, journal, clock, compact_at=compact_at)
+        keeper._events, keeper._saved = events, saved
         if study.state.created is None:
             keeper._do(
                 lambda now: study.create(now, defaults=defaults, code_sha256=code_sha256, versions=versions or {})
@@ -235,6 +238,7 @@ class StudyKeeper:
 
     def _write(self, events: Sequence[Event]) -> None:
         self._unwritten += events
+        self._events += len(events)
         if not self._unwritten and not self._is_behind:
             return
         durable = self._is_behind or any(type(event) in STORAGE_CLASS for event in self._unwritten)
@@ -247,82 +251,18 @@ class StudyKeeper:
             self._successor = error
             raise
         self._unwritten, self._is_behind = [], False
+        if self._events - self._saved > max(self._compact_at, self._saved / 2):
+            self._compact()
 
+    def _compact(self) -> None:
+        """Saves the next opening the events up to here. Half as many again come before the next time.
 
-def new_study(specification: StudySpecification) -> Study:
-    """Returns a study with its own search engine and scheduler, in which nothing has happened."""
-    suggester = make_suggester(specification.engine, specification.space, specification.seed, specification.points)
-    return Study(specification, suggester, make_scheduler(specification.scheduler))
-
-
-def _as_created(specification: StudySpecification, batch: Sequence[Mapping[str, Any]]) -> StudySpecification:
-    """Returns the specification with what its study began with, as the first batch of its journal says."""
-    for record in batch:
-        if record["type"] == "created":
-            began = StudySpecification.from_dict(record["specification"])
-            return specification.with_changes(space=began.space, engine=began.engine, points=began.points)
-    return specification
-
-
-def replay(study: Study, batches: Any) -> None:
-    """Takes the batches of a journal into a study.
-
-    Raises:
-        JournalDamaged: an event cannot follow those before it.
-    """
-    for number, batch in enumerate(batches, start=1):
-        for record in batch:
-            try:
-                study.state.apply(from_record(record))
-            except (LookupError, AssertionError, TypeError, InvalidTransition) as error:
-                raise JournalDamaged(
-                    f"batch {number} of study '{study.specification.study}' holds an event "
-                    f"'{record.get('type')}' that cannot follow those before it ({error!r})"
-                ) from error
-
-
-class _Unasked:
-    """Stands where a search engine would, for those who only read."""
-
-    def suggest(self, trial: int) -> dict[str, Any]:
-        raise AssertionError("a reader asks for no suggestion")
-
-    def is_exhausted(self) -> bool:
-        raise AssertionError("a reader asks for no suggestion")
-
-    def started(self, trial: int, configuration: Configuration) -> None:
-        pass
-
-    def observed(self, trial: int, resource: int, loss: float) -> None:
-        pass
-
-    def ended(self, trial: int, *, failed: bool) -> None:
-        pass
-
-    def widened(self, space: Space) -> None:
-        pass
-
-    def told(self) -> None:
-        raise AssertionError("a reader writes no snapshot")
-
-    def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
-        pass
-
-
-def read_study(storage: AnyStorage, name: str) -> Study:
-    """Returns the study as its journal has it now; nothing is written and nobody is disturbed.
-
-    Raises:
-        UnknownStudy: there is none of that name.
-        JournalDamaged, JournalTooNew: it cannot be read.
-    """
-    batches = list(read_journal(Layout(storage, name).require().journal))
-    for batch in batches:
-        for record in batch:
-            event = from_record(record)
-            if isinstance(event, Created):
-                specification = StudySpecification.from_dict(event.specification)
-                study = Study(specification, _Unasked(), make_scheduler(specification.scheduler))
-                replay(study, batches)
-                return study
-    raise JournalDamaged(f"the journal of study '{name}' on {storage} does not say what was asked for")
+        What goes wrong with it stops nothing: the events are safe, and the next call says what is wrong.
+        """
+        saved, self._saved = self._saved, self._events
+        try:
+            with collector_at_rest():
+                self.journal.compact(encode(self.study.state, self._events))
+        except (StorageError, ExchangeRefused):
+            self._saved = saved
+            self._compact_at *= 2

@@ -16,6 +16,7 @@ from orchestrator.domain.trials import CheckpointRef, Decision, Failure, TrialSt
 from orchestrator.study import BundleState, Phase, new_study, replay, status
 from orchestrator.study.laws import violations
 from orchestrator.study.promotion import next_export
+from orchestrator.study.snapshot import Snapshot, encode
 from orchestrator.study.trial import Trial
 
 SPACE = {
@@ -160,6 +161,7 @@ class AnyStudy(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.journal = []  # lines of JSON
+        self.snapshot = None  # a state, and how many lines it stands for
         self.workers = {}
         self.vanished = {}  # hosts that went silent, with what stood on them
         self.born = 0
@@ -191,8 +193,17 @@ class AnyStudy(RuleBasedStateMachine):
         replay(study, [[json.loads(line)] for line in self.journal])
         return study
 
+    def resumed(self):
+        """The study out of its snapshot and the events behind it."""
+        state, events = self.snapshot
+        known = Snapshot.decode(state)
+        study = new_study(known.specification(self.specification))
+        known.restore(study.state)
+        replay(study, [[json.loads(line)] for line in self.journal[events:]])
+        return study
+
     def actor_restarts(self):
-        self.study = self.replayed()
+        self.study = self.replayed() if self.snapshot is None else self.resumed()
         self.open()
         for worker in [worker for host in self.vanished.values() for worker in host]:
             self.write(self.study.worker_lost(worker, self.now, cause="its host is gone", blame=False))
@@ -304,6 +315,10 @@ class AnyStudy(RuleBasedStateMachine):
     def actor_comes_back(self):
         self.actor_restarts()
 
+    @rule()
+    def writer_compacts(self):
+        self.snapshot = encode(self.study.state, len(self.journal)), len(self.journal)
+
     @rule(seconds=st.sampled_from([0.1, 0.1, 1.0, 1.0, 5.0, 16.0, 40.0]))
     def time_passes(self, seconds):
         self.now += seconds
@@ -351,6 +366,13 @@ class AnyStudy(RuleBasedStateMachine):
     @invariant()
     def a_replay_gives_the_same_study(self):
         assert everything(self.replayed().state) == everything(self.study.state)
+
+    @invariant()
+    def a_snapshot_and_the_events_behind_it_give_the_same_study(self):
+        if self.snapshot is not None:
+            resumed = self.resumed().state
+            assert everything(resumed) == everything(self.study.state)
+            assert encode(resumed, 1) == encode(self.study.state, 1)
 
     @invariant()
     def the_laws_hold(self):

@@ -7,6 +7,7 @@ of its journal, before or after the write reached the storage.
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,8 +20,9 @@ from orchestrator.domain.exchange import Answer, ExportResult, Message, Progress
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Decision, Failure
 from orchestrator.journal import MemoryJournal
-from orchestrator.study import Phase, StudyKeeper
+from orchestrator.study import Phase, StudyKeeper, new_study, replay
 from orchestrator.study.laws import violations
+from orchestrator.study.snapshot import encode
 from orchestrator.study.state import StudyState
 
 MOST_EVENTS = 400_000  # of a course; one that needs more will never end
@@ -41,6 +43,7 @@ class Weather:
     writer_dies: float = 0.02
     saves: float = 1.0  # share of the trials that have checkpoints
     promotion_refused: float = 0.1
+    compact_at: float = math.inf  # events after which the writer takes a snapshot
 
 
 class WriterDied(Exception):
@@ -58,6 +61,7 @@ class FragileJournal:
         self.writer = ""
         self.deaths = 0
         self.writes = 0
+        self.compactions = 0
         self.dies_at: int | None = None
         """A write at which the writer dies for certain."""
 
@@ -66,11 +70,18 @@ class FragileJournal:
         self.writer = f"writer{self.epoch}"
 
     def append(self, events: Sequence[Any], *, durable: bool = True) -> None:
+        self._write(lambda: self._kept.append(events, durable=durable))
+
+    def compact(self, state: bytes) -> None:
+        self.compactions += 1
+        self._write(lambda: self._kept.compact(state))
+
+    def _write(self, act: Callable[[], None]) -> None:
         self.writes += 1
         dies = self.writes == self.dies_at or self._rng.random() < self._weather.writer_dies
         if dies and self._rng.random() < 0.5:
             self._die()
-        self._kept.append(events, durable=durable)
+        act()
         if dies:
             self._die()
 
@@ -80,6 +91,9 @@ class FragileJournal:
 
     def read(self) -> Any:
         return self._kept.read()
+
+    def resume(self) -> Any:
+        return self._kept.resume()
 
     def close(self) -> None:
         pass
@@ -155,6 +169,9 @@ class Simulator:
         assert state.phase is Phase.ENDED, self._describe()
         assert violations(state, events) == []
         assert not any(state.held.values())
+        whole = new_study(self.specification)
+        count = replay(whole, self.journal.read())
+        assert encode(state, count) == encode(whole.state, count), "from the snapshot, and from all events"
         for kind, what in self.acknowledged:
             if kind == "checkpoint":
                 trial, ref = what
@@ -192,7 +209,12 @@ class Simulator:
         if self.keeper is None:
             self.journal.next_writer()
             self.keeper = StudyKeeper.of_journal(
-                self.journal, self.specification, lambda: self.now, defaults={"x": 0.0}, code_sha256="c"
+                self.journal,
+                self.specification,
+                lambda: self.now,
+                defaults={"x": 0.0},
+                code_sha256="c",
+                compact_at=self.weather.compact_at,
             )
 
     def _tick(self) -> None:
@@ -263,9 +285,10 @@ class Simulator:
             return
         message = Message.from_dict(self._message(worker).to_dict())
         doubled = self.rng.random() < self.weather.doubled
-        self._later(self.rng.uniform(0.001, 0.01), lambda: self._arrive(worker, message, wanted=True))
+        life = self.journal.epoch
+        self._later(self.rng.uniform(0.001, 0.01), lambda: self._arrive(worker, message, life, wanted=True))
         if doubled:
-            self._later(self.rng.uniform(0.001, 5.0), lambda: self._arrive(worker, message, wanted=False))
+            self._later(self.rng.uniform(0.001, 5.0), lambda: self._arrive(worker, message, life, wanted=False))
 
     def _message(self, worker: SimulatedWorker) -> Message:
         progress: tuple[Progress, ...] = ()
@@ -278,7 +301,9 @@ class Simulator:
             )
         return Message(worker.name, worker.epoch, worker.host, progress, worker.exports, 1)
 
-    def _arrive(self, worker: SimulatedWorker, message: Message, *, wanted: bool) -> None:
+    def _arrive(self, worker: SimulatedWorker, message: Message, life: int, *, wanted: bool) -> None:
+        if worker.is_dead and life != self.journal.epoch:
+            return  # it was on its way to another process, and there is nobody to send it again
         if wanted:  # whatever becomes of this one, the worker asks again if it hears nothing
             answered: list[Answer] = []
             self._later(2.0, lambda: None if answered or worker.is_dead else self._speak(worker))

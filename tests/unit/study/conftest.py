@@ -10,6 +10,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Failure, TrialState
 from orchestrator.study import new_study, replay, status
 from orchestrator.study.laws import violations
+from orchestrator.study.snapshot import Snapshot, encode
 
 BASE = {
     "study": "bowl",
@@ -61,6 +62,13 @@ class Lab:
         replay(study, [[json.loads(line)] for line in self.journal])
         return study
 
+    def saved(self):
+        """Returns the study out of a snapshot."""
+        snapshot = Snapshot.decode(encode(self.state, 1))
+        study = new_study(snapshot.specification(self.specification))
+        snapshot.restore(study.state)
+        return study
+
     def send(self, worker="w", progress=(), exports=(), room=1, host="", leaving=False, making=()):
         message = Message(worker, 0, host, tuple(progress), tuple(exports), room, leaving, making)
         events, answer = self.study.exchange(message, self.now)
@@ -92,6 +100,7 @@ class Lab:
         assert violations(live, self.events()) == []
         assert status(live) == status(again)
         assert repr(live.trials) == repr(again.trials), "as text, because a metric may be nan"
+        assert encode(self.saved().state, 1) == encode(live, 1)
         assert (live.requeued, live.waiting, live.ranking) == (again.requeued, again.waiting, again.ranking)
         running = {trial.number for trial in live.trials if trial.state is TrialState.RUNNING}
         assert running == {number for numbers in live.held.values() for number in numbers}

@@ -20,7 +20,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.domain.trials import CheckpointRef
 from orchestrator.journal import MemoryJournal, open_journal
 from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_study, replay, status, studies_on
-from orchestrator.study.keeper import new_study
+from orchestrator.study.rebuilding import new_study
 
 STUDY = {
     "study": "bowl",
