@@ -34,3 +34,24 @@ if [[ ${1:-} != moto && ! -d .venv/aws/boto3 ]]; then
     .venv/bin/python "${pip[@]}" --target .venv/aws boto3 2>/dev/null ||
         echo "missing: boto3; tests/system/test_aws.py is left out"
 fi
+
+# a protobuf other than Serve's, and a browser for the endpoint's page
+if [[ ${1:-} != moto ]]; then
+    if [[ ! -d .venv/triton/lib ]]; then
+        echo "installing tritonclient into .venv/triton…"
+        { .venv/bin/python -m venv .venv/triton && .venv/triton/bin/python "${pip[@]}" 'tritonclient[http,grpc]'; } ||
+            { rm -rf .venv/triton; echo "missing: tritonclient; tests/system/test_triton_client.py is left out"; }
+    fi
+    if ! command -v chromium >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        echo "installing chromium…"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium \
+            fonts-dejavu-core >/dev/null || true
+    fi
+    if [[ ! -d .venv/browser/lib ]]; then
+        echo "installing playwright into .venv/browser…"
+        { .venv/bin/python -m venv .venv/browser && .venv/browser/bin/python "${pip[@]}" playwright; } ||
+            { rm -rf .venv/browser; echo "missing: playwright; tests/system/test_docs_page.py is left out"; }
+    fi
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+        echo "missing: chromium; tests/system/test_docs_page.py is left out"
+fi
