@@ -5,7 +5,7 @@ set -euo pipefail
 
 export PATH="$PATH:/usr/sbin:/sbin"
 if [[ ${1:-} != moto ]]; then
-    declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2 [redis-server]=redis-server [faketime]=faketime)
+    declare -A packages=([sshd]=openssh-server [rsync]=rsync [ip]=iproute2 [redis-server]=redis-server)
     lacking=()
     for program in "${!packages[@]}"; do
         command -v "$program" >/dev/null || lacking+=("${packages[$program]}")
@@ -20,6 +20,8 @@ if [[ ${1:-} != moto ]]; then
     [[ ${#lacking[@]} == 0 ]] || echo "missing: ${lacking[*]}; $hosts"
     [[ $(id -u) == 0 ]] || echo "not root: $hosts, hosts out of namespaces need it"
 fi
+
+command -v cc >/dev/null || echo "missing: a C compiler; tests/system/test_clock_jumps.py is left out"
 
 # beside the venv: botocore and our pins do not agree on python-dateutil
 cd "$(dirname "$0")/../.."
