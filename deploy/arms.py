@@ -80,24 +80,23 @@ class Arms:
             return worked
         if not _is_chosen(contender, key, self._chance):
             return await self._champion(served, contender, work, beside)
-        asked, start = await self._challenge(contender, work), time.perf_counter()
+        asked = await self._challenge(contender, work)
         if isinstance(asked, Worked):
             self._copy(Copy(served.bundle, asked.rows, asked.prediction, contender.tally, counts=False))
             return asked
         worked, _ = await _run(work, served, beside)  # raises where the request is wrong, and blames nobody then
         if asked is Asked.FAILED:
-            contender.tally.challenger(time.perf_counter() - start, failed=True)
+            contender.tally.challenger(failed=True)
         return worked
 
     async def _champion(self, served: Served, contender: Contender, work: Work[T], beside: bool) -> Worked[T]:
         """Asks the champion, and counts it; in the shadow the challenger gets a copy when the answer is on its way."""
-        start = time.perf_counter()
         try:
             worked, seconds = await _run(work, served, beside)
         except Refusal:
             raise
         except Exception:
-            contender.tally.champion(time.perf_counter() - start, failed=True)
+            contender.tally.champion(failed=True)
             raise
         self._pace.add(seconds)
         contender.tally.champion(seconds)
@@ -149,6 +148,11 @@ async def _run(work: Work[T], served: Served, beside: bool) -> tuple[Worked[T], 
 
 
 def _timed(work: Work[T], model: Served) -> tuple[Worked[T], float]:
-    start = time.perf_counter()
+    """Returns what came of it, and how long this thread computed.
+
+    Not how long it took: a challenger's thread waits for the interpreter where the event loop is busy, 5 ms a turn, and
+    all wait for a core that a trial holds. Neither is a model's fault.
+    """
+    start = time.thread_time()
     worked = work(model)
-    return worked, time.perf_counter() - start
+    return worked, time.thread_time() - start

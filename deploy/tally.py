@@ -1,4 +1,4 @@
-"""What a replica counts: both arms of a rollout, and how long its answers take."""
+"""What a replica counts: both arms of a rollout, and how long its answers are computed."""
 
 import threading
 
@@ -19,11 +19,11 @@ class Tally:
         self._compared = 0
         self._differed = 0
 
-    def champion(self, seconds: float, *, failed: bool = False) -> None:
+    def champion(self, seconds: float = 0.0, *, failed: bool = False) -> None:
         """Counts a request that the champion was asked first."""
         self._count(self._champion, seconds, failed)
 
-    def challenger(self, seconds: float, *, failed: bool = False) -> None:
+    def challenger(self, seconds: float = 0.0, *, failed: bool = False) -> None:
         """Counts a request, or a copy of one, that the challenger was asked."""
         self._count(self._challenger, seconds, failed)
 
@@ -47,7 +47,7 @@ class Tally:
 
 
 class Pace:
-    """How long the champion's answers take, in powers of two of a microsecond. Written by the event loop."""
+    """How long the champion's answers are computed, in powers of two of a microsecond. Written by the event loop."""
 
     def __init__(self) -> None:
         self._counts = [0] * 40

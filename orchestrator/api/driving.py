@@ -18,6 +18,7 @@ from orchestrator.study import Layout, Phase, StudyKeeper, first_failure, read_s
 from orchestrator.study.laws import referred
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.inline import run_inline
+from orchestrator.tuning.steady_clock import SteadyClock
 from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.versions import versions
 from orchestrator.tuning.workshop import Workshop
@@ -119,7 +120,7 @@ def _drive_inline(specification: StudySpecification, storage: AnyStorage, code: 
     resolved = code.resolve()
     keeper = StudyKeeper.open(
         specification,
-        time.time,
+        SteadyClock(),
         storage=storage,
         defaults=trial_defaults(resolved),
         code_sha256=code.sha256,

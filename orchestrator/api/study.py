@@ -4,7 +4,6 @@ A study with a name lies on its storage and goes on where it was when it is made
 memory. `run` evaluates the objective, on Ray or in the process at hand; `ask` and `tell` leave that to the caller.
 """
 
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.study import Layout, StudyKeeper, StudyState, Trial, read_study
 from orchestrator.study.identity import current
+from orchestrator.tuning.steady_clock import SteadyClock
 
 UNNAMED = "unnamed"
 ENDLESS = 2**31 - 1  # trials, where the caller decides when to stop asking
@@ -200,7 +200,7 @@ class Study:
             # the caller sees what fails, and decides how long to go on
             failures = replace(self._specification.failures, alike=ENDLESS)
             specification = self._specification.with_changes(budget=budget, serve=None, failures=failures)
-            self._desk = Desk(StudyKeeper.open(specification, time.time, storage=storage))
+            self._desk = Desk(StudyKeeper.open(specification, SteadyClock(), storage=storage))
         return self._desk
 
     # --- looking -----------------------------------------------------------------------------------------------

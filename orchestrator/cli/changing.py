@@ -65,8 +65,8 @@ def _word(state: StudyState, runs: bool, again: str) -> str:
     if runs:
         return may
     if state.phase is Phase.ENDED:
-        why = REASONS.get(state.reason, state.reason)
-        return f"{may}; that gives it nothing to do yet, for {why}: extend it by {_REMEDIES.get(state.reason, 'more')}"
+        why, remedy = REASONS.get(state.reason, state.reason), _REMEDIES.get(state.reason, "more")
+        return f"{may}; that alone gives it nothing to do ({why}): extend it by {remedy} too"
     return f"{may}; go on with: {again}"
 
 

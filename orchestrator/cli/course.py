@@ -20,7 +20,7 @@ from orchestrator.cli.summary import Ending, closing_block, read_summary, summar
 from orchestrator.cli.traffic import Traffic
 from orchestrator.cli.watching import View, Watch, shown
 from orchestrator.domain.errors import InvalidSpecification, StorageError, StudyBusy
-from orchestrator.domain.specification import StudySpecification
+from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.journal import AnyStorage, Storage
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import Layout, read_study
@@ -67,6 +67,9 @@ class Course:
             self._begin_anew()
             outcome = None
         self._take_up()
+        if outcome is not None and self._asks_for_more_than(outcome):
+            self._require_same_study()
+            outcome = None
         if outcome is not None:
             self._require_same_study()
             if (written := read_summary(self._layout)) is not None:
@@ -111,6 +114,11 @@ class Course:
             self._specification, word = current(state, self._specification)
             if word:
                 self._tell(word)
+
+    def _asks_for_more_than(self, outcome: Outcome) -> bool:
+        """Whether a study that has come to its end may spend more now, and so goes on."""
+        had = outcome.status["budget"]
+        return self._specification.budget.is_larger(Budget(had["trials"], had["seconds"]))
 
     def _begin_anew(self) -> None:
         session = SessionFile.read(session_path(self._storage))

@@ -4,6 +4,7 @@ Ranges and lists of values only grow, no parameter goes, and none gets or loses 
 says with its `default` what the older configurations had; only one whose condition none of them meets needs none.
 """
 
+import json
 from collections.abc import Iterable
 
 from orchestrator.domain.errors import InvalidSpace, did_you_mean
@@ -100,7 +101,8 @@ def _may_be_needed(name: str, old: Space, new: Space) -> bool:
 def _check_default(name: str, parameter: Parameter) -> None:
     is_constant = len(parameter.values) == 1 if isinstance(parameter, Choice) else parameter.low == parameter.high
     if parameter.default is UNSET and not is_constant:
-        example = {**parameter.to_dict(), "default": parameter.middle()}
+        example = json.dumps({**parameter.to_dict(), "default": parameter.middle()}, ensure_ascii=False)
         raise InvalidSpace(
-            f"the parameter '{name}' is new: say with `default` which value the trials before it had, such as {example}"
+            f"the parameter '{name}' is new: say with `default` which value the trials before it had, "
+            f"such as {name}: {example}"
         )

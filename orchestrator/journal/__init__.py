@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from orchestrator.journal.files import Log, epoch_files, resume_batches
+from orchestrator.journal.lease import elapsed_seconds
 from orchestrator.journal.local import LocalJournal
 from orchestrator.journal.local_state import cache_directory, local_state, scratch
 from orchestrator.journal.memory import MemoryJournal
@@ -31,6 +32,7 @@ __all__ = [
     "Published",
     "Storage",
     "cache_directory",
+    "elapsed_seconds",
     "local_state",
     "open_journal",
     "read_journal",

@@ -34,6 +34,7 @@ REMEDIES = {
     "ACCESS_DENIED": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, on every host, and what that key may do",
     "INVALID_ACCESS_KEY_ID": "check AWS_ACCESS_KEY_ID, on every host",
     "SIGNATURE_DOES_NOT_MATCH": "check AWS_SECRET_ACCESS_KEY, on every host",
+    "REQUEST_TIME_TOO_SKEWED": "set this host's clock: the store refuses requests from another time",
     "NETWORK_CONNECTION": "check the endpoint (AWS_ENDPOINT_URL or ?endpoint_override=) and the network",
 }
 
@@ -212,7 +213,7 @@ def explain(error: OSError) -> tuple[str, str]:
         return reason, "check the path, its permissions and that there is room, or give another storage"
     code, status, operation, text = match.groups()
     said = re.sub(r"\s*\(Request ID:.*", "", text, flags=re.DOTALL).partition("\n")[0].strip()
-    if status in {"401", "403"}:
+    if status in {"401", "403"} and code not in REMEDIES:
         code = "ACCESS_DENIED"
     told = f"{code}{f' (HTTP {status})' if status else ''} in {operation}: {said}"
     return told, REMEDIES.get(code, "look at the store's own state, or give another storage")

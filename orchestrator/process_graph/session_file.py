@@ -1,6 +1,7 @@
 """The file that says which local Ray of ours runs: its address, and the process that holds it.
 
-A process is known by its pid *and* its start time: pids are used again.
+A process is known by its pid *and* its start time: pids are used again. On Linux the time is counted from the start of
+the host, which is named: a wall clock that is set moves the start of every process that is counted from its epoch.
 """
 
 import json
@@ -15,6 +16,7 @@ import psutil
 from orchestrator.journal import AnyStorage, local_state
 
 START_TOLERANCE_SECONDS = 1.0
+START_FIELD = 19  # of /proc/PID/stat behind the name: clock ticks from the host's start to the process's
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +25,23 @@ class ProcessMark:
 
     pid: int
     started: float
+    boot: str = ""
 
     @classmethod
     def of(cls, pid: int) -> "ProcessMark":
-        """Returns the mark of a running process."""
-        return cls(pid, psutil.Process(pid).create_time())
+        """Returns the mark of a running process; raises NoSuchProcess where there is none."""
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:  # it is gone, or this is no Linux
+            return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, int(fields[START_FIELD]) / os.sysconf("SC_CLK_TCK"), boot)
 
     def find(self) -> psutil.Process | None:
         """Returns the process if it still runs."""
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < START_TOLERANCE_SECONDS
+            process, now = psutil.Process(self.pid), ProcessMark.of(self.pid)
+            same = now.boot == self.boot and abs(now.started - self.started) < START_TOLERANCE_SECONDS
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None

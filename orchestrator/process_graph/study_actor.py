@@ -5,7 +5,6 @@ journal anew, and with that an epoch. Its methods run one at a time.
 """
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from orchestrator.domain.space import Space
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import StudyKeeper, first_failure, savings, status
 from orchestrator.study.laws import referred
+from orchestrator.tuning.steady_clock import SteadyClock
 
 
 class StudyActor:
@@ -33,7 +33,7 @@ class StudyActor:
         try:
             self._opened = StudyKeeper.open(
                 StudySpecification.from_dict(specification),
-                time.time,
+                SteadyClock(),
                 storage=storage,
                 defaults=defaults,
                 code_sha256=code_sha256,

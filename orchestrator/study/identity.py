@@ -44,13 +44,14 @@ def what_to_do(state: StudyState, asked: StudySpecification, differing: Sequence
 
 
 def current(state: StudyState, asked: StudySpecification) -> tuple[StudySpecification, str]:
-    """Returns what is asked for with what `extend` gave the study since; and that in a sentence, empty where nothing."""
+    """Returns what is asked for with what `extend` gave the study since; and that in a sentence, or nothing."""
     budget, space = state.extended_to, state.specification.space
     found, said = asked, []
-    if budget is not None and budget != asked.budget and not asked.budget.is_larger(budget):
+    if budget is not None and asked.budget == Budget():  # who names none takes what there is
         found = found.with_changes(budget=budget)
-        if asked.budget != Budget():  # who names none takes what there is
-            said.append(f"it may spend {budget}, not {asked.budget}")
+    elif budget is not None and budget != asked.budget and not asked.budget.is_larger(budget):
+        found = found.with_changes(budget=budget)
+        said.append(f"it may spend {budget}, not {asked.budget}")
     if space != asked.space and any(held.space == asked.space for held in state.spaces):
         found = found.with_changes(space=space)
         last = state.spaces[-1]

@@ -109,11 +109,10 @@ class Leases:
         return [self._state.trials[number] for numbers in self._state.held.values() for number in sorted(numbers)]
 
     def _end_silent_trials(self, now: float) -> None:
-        limit, opened_at = self._state.specification.timeout_seconds, self._state.opened_at
-        if limit is None or opened_at is None:
+        limit = self._state.specification.timeout_seconds
+        if limit is None:
             return
-        # while the study itself was away nobody could speak
-        silent = [t for t in self._running() if now - max(t.heard_at, opened_at) > limit]
+        silent = [t for t in self._running() if now - t.heard_at > limit]
         for trial in silent:
             message = f"trial {trial.number} said nothing for {now - trial.heard_at:.0f} s (timeout: {limit:.0f} s)"
             self._hearing.fail(now, trial, Failure("timeout", message, signature="timeout"))
@@ -122,10 +121,10 @@ class Leases:
 
     def _send_away_late_trials(self, now: float) -> None:
         """Takes back the trials whose workers did not come back with them after the end: a step may last for hours."""
-        ending_at, opened_at = self._state.ending_at, self._state.opened_at
-        if self._state.phase is not Phase.ENDING or ending_at is None or opened_at is None:
+        ending_at = self._state.ending_at
+        if self._state.phase is not Phase.ENDING or ending_at is None:
             return
-        if now - max(ending_at, opened_at) > GRACE_SECONDS:
+        if now - ending_at > GRACE_SECONDS:
             for worker in sorted({trial.worker for trial in self._running()}):
                 cause = f"still at a step {GRACE_SECONDS:.0f} s after the study's end"
                 self.release(worker, now, cause, blame=False)

@@ -172,6 +172,11 @@ class StudyState:
         self._earlier_seconds = self.seconds_used()
         self.epoch, self.address = event.epoch, event.address
         self.opened_at = self._last_at = event.at
+        # while the study was away nobody could speak, and its clock may have been set
+        for number in {number for numbers in self.held.values() for number in numbers}:
+            self.trials[number].heard_at = event.at
+        if self.ending_at is not None:
+            self.ending_at = event.at
 
     def _set_budget(self, budget: Budget) -> None:
         self.specification = self.specification.with_changes(budget=budget)

@@ -93,8 +93,8 @@ class Study:
         not taken back by a study file that is older than it.
         """
         given = self.state.extended_to
-        if given is not None and not self._asked.is_larger(given):
-            self._asked = given
+        if given is not None and (self._asked == Budget() or not self._asked.is_larger(given)):
+            self._asked = given  # who names no budget takes what there is
         if self.state.phase is Phase.RUNNING:
             goes_on = self.specification.budget != self._asked
         else:

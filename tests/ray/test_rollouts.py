@@ -250,6 +250,43 @@ def test_labels_that_come_later_take_a_challenger_out(
     assert labels[handle.status()["version"]][1] == 0
 
 
+def slow_model() -> bytes:
+    """Returns a model that says bee, after multiplying large matrices for some 100 ms."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    width, turns = 1000, 200
+    constants = {
+        "wide": np.zeros((2, width), np.float32),
+        "large": np.zeros((width, width), np.float32),
+        "narrow": np.zeros((width, 4), np.float32),
+        "scores": np.asarray([0.0, 1.0, 0.0, 0.0], np.float32),
+    }
+    nodes = [helper.make_node("MatMul", ["rows", "wide"], ["x0"])]
+    nodes += [helper.make_node("MatMul", [f"x{turn}", "large"], [f"x{turn + 1}"]) for turn in range(turns)]
+    nodes += [
+        helper.make_node("MatMul", [f"x{turns}", "narrow"], ["y"]),
+        helper.make_node("Add", ["y", "scores"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "slow",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_a_challenger_that_is_slow_is_withdrawn(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:
+    with Load(address) as load:
+        wait_until(lambda: all(replica["usual_seconds"] for replica in handle.status()["replicas"]))
+        version = offered(handle, shop.make("bee", slow_model()), HALF)
+        reason = out(handle, version)
+    assert load.errors == []
+    assert "it computed over" in reason
+
+
 def test_a_frozen_endpoint_changes_by_hand_only(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:
     plan = RolloutPlan("canary", (0.5,), seconds=None, requests=1)
     assert handle.freeze(True, who="somebody", why="a holiday")

@@ -1,6 +1,9 @@
 """A proxy before an S3 server, which counts requests and makes trouble on demand."""
 
 import http.client
+import itertools
+import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -21,13 +24,19 @@ class Call:
 
 
 class StoreProxy:
-    """Forwards to a port. `refuse` and `hang` are numbers of requests to come that are treated so."""
+    """Forwards to a port. `refuse`, `hang` and `reset` are numbers of requests to come that are treated so.
+
+    With `break_every` one request in so many goes wrong, in each of the ways of `WRONG` by turns.
+    """
+
+    WRONG = ((500, "InternalError"), (503, "SlowDown"), None)  # None: the connection is reset
 
     def __init__(self, target: int) -> None:
         self.requests: list[str] = []  # as they come
         self.calls: list[Call] = []  # as they are answered by the server
         self.refuse, self.status, self.code = 0, 503, "SlowDown"
-        self.hang = 0
+        self.hang = self.reset = self.break_every = 0
+        self.broken = 0  # how many `break_every` broke
         self.delay_seconds = 0.0
         self.is_cut = False
         proxy = self
@@ -46,6 +55,18 @@ class StoreProxy:
                 if proxy.is_cut:
                     self.close_connection = True
                     return
+                if proxy.reset:
+                    proxy.reset -= 1
+                    self.reset_connection()
+                    return
+                if proxy.break_every and next(proxy.counted) % proxy.break_every == 0:
+                    proxy.broken += 1
+                    wrong = proxy.WRONG[proxy.broken % len(proxy.WRONG)]
+                    if wrong is None:
+                        self.reset_connection()
+                    else:
+                        self.answer(wrong[0], [], ERROR.format(code=wrong[1]).encode())
+                    return
                 time.sleep(proxy.delay_seconds)
                 if proxy.refuse:
                     proxy.refuse -= 1
@@ -59,6 +80,10 @@ class StoreProxy:
                 proxy.calls.append(Call(self.command, self.path, len(body) + len(content)))
                 self.answer(response.status, response.getheaders(), content)
                 server.close()
+
+            def reset_connection(self) -> None:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
 
             def body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding") != "chunked":
@@ -88,6 +113,7 @@ class StoreProxy:
             def log_message(self, *_: object) -> None:
                 pass
 
+        self.counted = itertools.count(1)
         self.released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -1,19 +1,33 @@
 """Storage and journal on S3 (moto), with the errors, the slowness and the silence that such a server has."""
 
 import pickle
+import shutil
 import time
 
+import numpy as np
 import pytest
 from two_processes import stop_and_go_on
 
-from orchestrator.domain.errors import ExchangeRefused, JournalDamaged, StorageError, StudyBusy
+from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
+from deploy.copies import open_bundle
+from orchestrator.domain.errors import BundleError, ExchangeRefused, JournalDamaged, StorageError, StudyBusy
 from orchestrator.journal import ObjectJournal, Published, Storage, open_journal, read_journal
+from orchestrator.tuning.outage import is_outage
+from orchestrator.tuning.uploaded import UploadedCheckpoints
 
 pytestmark = pytest.mark.system
 
 
 def event(number):
     return [{"type": "started", "trial": number}]
+
+
+def writes(content="state"):
+    def write(directory):
+        (directory / "weights").write_text(content)
+        return True
+
+    return write
 
 
 @pytest.fixture
@@ -101,6 +115,12 @@ def test_an_error_that_cannot_pass_is_not_tried_again(behind, proxy):
         behind.read("a")
 
 
+def test_a_host_whose_clock_is_wrong_is_told_so(behind, proxy):
+    proxy.refuse, proxy.status, proxy.code = 1000, 403, "RequestTimeTooSkewed"
+    with pytest.raises(StorageError, match="set this host's clock"):
+        behind.write("a", b"1")
+
+
 def test_a_missing_bucket_is_named_at_once(bucket):
     nowhere = Storage.of(f"s3://{bucket}-not/runs")
     for verb in (lambda: nowhere.write("a", b""), nowhere.names, lambda: open_journal(nowhere.child("journal"))):
@@ -138,6 +158,70 @@ def test_a_connection_that_is_cut_is_tried_again(behind, proxy):
     proxy.is_cut = False
     behind.write("a", b"1")
     assert behind.read("a") == b"1"
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_connection_that_is_reset_is_tried_again(behind, proxy, requests):
+    behind.write("warm", b"1")
+    for verb in (lambda: behind.write("a", b"1"), lambda: behind.read("warm"), lambda: behind.names()):
+        proxy.reset = requests
+        verb()
+        assert proxy.reset == 0
+    assert behind.read("a") == b"1"
+
+
+def test_checkpoints_come_and_go_through_errors(behind, proxy):
+    checkpoints = UploadedCheckpoints(behind.patient(20.0))
+    proxy.break_every = 2
+    refs = [checkpoints.publish(0, step, writes(f"step {step}")) for step in range(1, 4)]
+    assert checkpoints.begin(1, 1, writes("beside")) is None
+    elsewhere = UploadedCheckpoints(behind.patient(20.0))
+    assert [(elsewhere.fetch(ref) / "weights").read_text() for ref in refs] == ["step 1", "step 2", "step 3"]
+    proxy.break_every = 0
+    while (ref := checkpoints.finished(1)) is None:
+        time.sleep(0.01)
+    assert (elsewhere.fetch(ref) / "weights").read_text() == "beside"
+    assert proxy.broken > 6
+
+
+def test_a_store_that_is_away_is_no_checkpoints_fault(behind, proxy):
+    checkpoints = UploadedCheckpoints(behind.patient(0.5))
+    ref = checkpoints.publish(0, 1, writes("kept"))
+    proxy.is_cut = True
+    for verb in (lambda: checkpoints.publish(0, 2, writes()), lambda: UploadedCheckpoints(behind).fetch(ref)):
+        with pytest.raises(StorageError, match="NETWORK_CONNECTION") as caught:
+            verb()
+        assert is_outage(caught.value)
+    proxy.is_cut = False
+    assert (UploadedCheckpoints(behind).fetch(ref) / "weights").read_text() == "kept"
+
+
+def test_a_bundle_is_read_through_errors_and_a_store_that_is_away_is_not_its_fault(
+    behind, proxy, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = write_bundle(
+        tmp_path / "made",
+        onnx_model=constant_model(2, (0.25, 0.75)),
+        schema=Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=("cat", "dog")),
+        lineage=Lineage("digits", 3, 27, {"lr": 0.1}, 0.97, "val_accuracy", "abc", 1, {"torch": "2"}, "2026"),
+        sample_rows=np.ones((4, 2), dtype=np.float32),
+    )
+    behind.patient(20.0).upload(place, "bundles/1")
+    address = behind.child("bundles").child("1").uri
+    proxy.is_cut = True
+    with monkeypatch.context() as patch:
+        patch.setitem(Storage.of.__kwdefaults__, "patience_seconds", 0.5)
+        with pytest.raises(StorageError, match="NETWORK_CONNECTION"):
+            open_bundle(address)
+    proxy.is_cut = False
+    proxy.break_every = 2
+    assert open_bundle(address).lineage.trial == 3
+    proxy.break_every = 0
+    shutil.rmtree(tmp_path / "cache")
+    behind.write("bundles/1/model.onnx", b"another model")
+    with pytest.raises(BundleError, match=r"was altered where it lies: .*model\.onnx is not what was published"):
+        open_bundle(address)
 
 
 def test_a_journal_is_written_read_and_gone_on_with(storage):

@@ -41,7 +41,7 @@ def test_a_step_by_requests_counts_those_of_the_step():
     ("evidence", "reason"),
     [
         (seen(ArmCounts(asked=40, failed=8)), "it failed at 8 of 40 requests, the champion at 0 of 1000 requests"),
-        (seen(ArmCounts(asked=60, slow=40)), "it took more than 10 ms for 40 of 60 requests"),
+        (seen(ArmCounts(asked=60, slow=40)), "it computed over 10 ms for 40 of 60 requests"),
         (
             seen(ArmCounts(asked=60, judged=60, wrong=40), ArmCounts(asked=1000, judged=500, wrong=50)),
             "it was wrong about 40 of 60 labels, the champion about 50 of 500",

@@ -80,7 +80,7 @@ def test_a_space_that_holds_the_old_one_is_wider(changes):
             {"momentum": {"min": 0.0, "max": 0.9, "when": {"optimizer": "adam"}}},
             "'momentum' no longer exists where optimizer is 'sgd'",
         ),
-        ({"decay": {"min": 0.0, "max": 1.0}}, r"'decay' is new: say with `default` .*'default': 0\.5"),
+        ({"decay": {"min": 0.0, "max": 1.0}}, r"'decay' is new: .*such as decay: {.*default.: 0\.5}"),
         ({"decay": {"min": 0.0, "max": 1.0, "when": {"optimizer": "sgd"}}}, "'decay' is new: say with `default`"),
         (
             {

@@ -56,6 +56,30 @@ def test_while_the_study_itself_was_away_nobody_was_silent(timed):
     assert timed.state.trials[0].state is TrialState.FAILED
 
 
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_was_set_between_two_lives_hides_no_silence(timed, jump):
+    timed.ask()
+    timed.now += jump
+    timed.restart()
+    timed.tick(30)
+    assert timed.state.trials[0].state is TrialState.RUNNING
+    timed.tick(1)
+    assert timed.state.trials[0].state is TrialState.FAILED
+    assert timed.state.trials[0].failures[0].message == "trial 0 said nothing for 31 s (timeout: 30 s)"
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_was_set_between_two_lives_prolongs_no_end(timed, jump):
+    timed.ask()
+    timed.write(timed.study.stop(timed.now))
+    timed.now += jump
+    timed.restart()
+    timed.tick(GRACE_SECONDS)
+    assert timed.state.phase is Phase.ENDING
+    timed.tick(1)
+    assert timed.state.phase is Phase.ENDED
+
+
 def test_the_budget_of_time_ends_the_study_and_sends_the_trials_away(make_lab):
     lab = make_lab(budget={"trials": 100, "time": 60}, scheduler=LONG)
     lab.ask(room=2)
