@@ -240,7 +240,8 @@ def main() -> None:
     parser.add_argument("--raw-tune", metavar="ADDRESS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.raw_tune:
-        return raw_tune(arguments.raw_tune)
+        raw_tune(arguments.raw_tune)
+        return
     with tempfile.TemporaryDirectory(prefix="tenants-") as directory:
         found = measure(Path(directory), 1 if arguments.quick else 3, 10.0 if arguments.quick else 20.0)
     medians = {
