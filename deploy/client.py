@@ -15,6 +15,7 @@ import httpx
 import orjson
 from numpy.typing import NDArray
 
+from deploy.media import JSON
 from deploy.sent_rows import Payload, SentRows
 from deploy.waiting import Attempts, asked_pause
 from orchestrator.domain.errors import EndpointError
@@ -47,7 +48,7 @@ class Answer:
 
     `probabilities` are (n, classes), in the order of the model's labels, and empty for a regression. A model that
     changed between the calls for a large table answered some rows each: `versions` names all, in order, and the other
-    fields are of the last.
+    fields are of the last. `ids` are those of each call's answer, for `Client.feedback`.
     """
 
     predictions: tuple[Any, ...]
@@ -57,6 +58,7 @@ class Answer:
     trial: int
     status: int
     versions: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @classmethod
     def joined(cls, answers: Sequence["Answer"]) -> "Answer":
@@ -70,6 +72,7 @@ class Answer:
             trial=last.trial,
             status=last.status,
             versions=tuple(dict.fromkeys(answer.version for answer in answers)),
+            ids=tuple(one for answer in answers for one in answer.ids),
         )
 
 
@@ -113,12 +116,13 @@ class Client:
         times = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS))
         self._http = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=times)
 
-    def predict(self, rows: Rows) -> Answer:
+    def predict(self, rows: Rows, *, key: str | None = None) -> Answer:
         """Returns the answers for the rows, in their order; a large table is sent in several requests.
 
         Args:
             rows: records of columns, or lists of cells in their order; an array (n, features); or a table of pyarrow,
                 pandas or polars. What is missing is None, null or, in tables and arrays, NaN.
+            key: whatever the same user sends each time, so that one model answers it while another one is tried.
 
         Raises:
             RequestRefused: when the endpoint refuses; it has the status and the reason.
@@ -126,10 +130,24 @@ class Client:
         """
         self.requests += 1
         try:
-            return self._predict(SentRows.of(rows))
+            return self._predict(SentRows.of(rows), {} if key is None else {"x-routing-key": key})
         except EndpointError:
             self.failed += 1
             raise
+
+    def feedback(self, identity: str, label: Any) -> None:
+        """Tells the endpoint the true label of an answer, by its id; of several rows a list of labels, in their order.
+
+        Sent twice it counts once, so that it is tried again as `predict` is.
+
+        Raises:
+            RequestRefused: the id is of no answer, or the labels do not fit its rows.
+            EndpointError: when the endpoint cannot be reached.
+        """
+        body = orjson.dumps({"id": identity, "label": label}, option=orjson.OPT_SERIALIZE_NUMPY)
+        response = self._send("/feedback", Payload(body, JSON), {})
+        if response.status_code != 202:
+            raise _refusal(response)
 
     def is_ready(self) -> bool:
         """Returns whether a model answers; False when the endpoint cannot be reached. Asked once."""
@@ -150,12 +168,12 @@ class Client:
     ) -> None:
         self.close()
 
-    def _predict(self, rows: SentRows) -> Answer:
+    def _predict(self, rows: SentRows, headers: Mapping[str, str]) -> Answer:
         answers: list[Answer] = []
         start, size = 0, self._batch_rows
         while start < len(rows) or not answers:  # an empty table is sent too: the endpoint says what is wrong
             batch = rows.part(start, start + size)
-            response = self._send(batch.payload())
+            response = self._send("/predict", batch.payload(), headers)
             if response.status_code == TOO_LARGE and len(batch) > 1:
                 size = max(1, len(batch) // 2)
                 continue
@@ -163,12 +181,12 @@ class Client:
             start += size
         return answers[0] if len(answers) == 1 else Answer.joined(answers)
 
-    def _send(self, payload: Payload) -> httpx.Response:
+    def _send(self, path: str, payload: Payload, more: Mapping[str, str]) -> httpx.Response:
         tries = Attempts(self._attempts, self._random)
-        headers = {"content-type": payload.media, "accept": "application/json"}
+        headers = {"content-type": payload.media, "accept": JSON, **more}
         while True:
             try:
-                response = self._http.post(f"{self.url}/predict", content=payload.body, headers=headers)
+                response = self._http.post(self.url + path, content=payload.body, headers=headers)
             except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
                 pause = tries.next_pause()
                 if pause is None:
@@ -190,14 +208,19 @@ class Client:
         )
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _refusal(response: httpx.Response) -> RequestRefused:
     try:
         given = orjson.loads(response.content)
     except orjson.JSONDecodeError:
         given = {"error": response.text[:200]}
+    reason = given.get("error", given) if isinstance(given, dict) else given
+    return RequestRefused(response.status_code, str(reason))
+
+
+def _answer(response: httpx.Response) -> Answer:
     if response.status_code != 200:
-        reason = given.get("error", given) if isinstance(given, dict) else given
-        raise RequestRefused(response.status_code, str(reason))
+        raise _refusal(response)
+    given = orjson.loads(response.content)
     return Answer(
         predictions=tuple(given["predictions"]),
         probabilities=tuple(tuple(row) for row in given.get("probabilities", ())),
@@ -206,4 +229,5 @@ def _answer(response: httpx.Response) -> Answer:
         trial=given["trial"],
         status=response.status_code,
         versions=(given["version"],),
+        ids=(given["id"],) if "id" in given else (),
     )

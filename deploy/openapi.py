@@ -110,9 +110,11 @@ def _paths(model: str, bundle: Bundle, max_rows: int) -> Json:
                 "predict",
                 "Answers rows",
                 {"200": _predict_answer(schema)},
+                parameters=[_KEY],
                 requestBody={"required": True, "content": _predict_bodies(bundle, max_rows)},
             )
         },
+        "/feedback": {"post": _feedback()},
         "/v2/health/live": {"get": {**_told("live", "Whether the process answers", {"live": _TRUTH}), "security": []}},
         "/v2/health/ready": {"get": _told("ready", "Whether a model answers", {"ready": _TRUTH})},
         "/v2": {"get": _told("server", "The server and its extensions", {"name": _TEXT, "version": _TEXT})},
@@ -155,6 +157,14 @@ def example_tensors(bundle: Bundle) -> list[Json]:
         }
         for told in input_tensors(bundle.schema)
     ]
+
+
+def _feedback() -> Json:
+    entry = _object({"id": _TEXT, "label": {"description": "The true label; of an answer of several rows, a list."}})
+    body = {"schema": {"oneOf": [entry, {**_list(entry), "minItems": 1}]}}
+    taken = _answer("How many were taken", _object({"accepted": {"type": "integer"}}))
+    content = {"required": True, "content": {JSON: body}}
+    return _operation("feedback", "Takes the true labels of answers, by their ids", {"202": taken}, requestBody=content)
 
 
 def _predict_bodies(bundle: Bundle, max_rows: int) -> Json:
@@ -283,4 +293,10 @@ def _csv(records: list[dict[str, Cell]]) -> str:
 
 
 _TEXT: Json = {"type": "string"}
+_KEY: Json = {
+    "name": "X-Routing-Key",
+    "in": "header",
+    "description": "Whatever the same client sends each time, so that one model answers it while another is tried.",
+    "schema": {"type": "string", "maxLength": 1024},
+}
 _TRUTH: Json = {"type": "boolean"}

@@ -29,7 +29,13 @@ def serve(name: str, port: int | None, storage: AnyStorage, as_json: bool) -> No
         return
     if found["port"] != found["asked_port"]:
         click.echo(f"port {found['asked_port']} is taken, using {found['port']}", err=True)
-    rows = [("endpoint", f"{name} at {found['url']}"), ("version", _version(found)), ("token", found["token_file"])]
+    grpc = [] if found["grpc_port"] is None else [("gRPC", f"port {found['grpc_port']}")]
+    rows = [
+        ("endpoint", f"{name} at {found['url']}"),
+        *grpc,
+        ("version", _version(found)),
+        ("token", found["token_file"]),
+    ]
     click.echo(block(rows))
     if found["curl"]:
         click.echo(f"\n{found['curl']}")

@@ -11,7 +11,7 @@ from two_processes import stop_and_go_on
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from deploy.copies import open_bundle
 from orchestrator.domain.errors import BundleError, ExchangeRefused, JournalDamaged, StorageError, StudyBusy
-from orchestrator.journal import ObjectJournal, Published, Storage, open_journal, read_journal
+from orchestrator.journal import ObjectJournal, Published, Storage, open_journal, read_journal, resume_journal
 from orchestrator.tuning.outage import is_outage
 from orchestrator.tuning.uploaded import UploadedCheckpoints
 
@@ -295,3 +295,22 @@ def test_a_slow_store_slows_the_writer_down_and_breaks_nothing(behind, proxy, tm
 
 def test_of_two_processes_one_of_which_was_stopped_only_one_is_believed(storage, tmp_path):
     stop_and_go_on(storage.uri, tmp_path)
+
+
+def test_segments_are_packed_and_snapshots_published_and_everything_stays_readable(storage, tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.journal.objects.PACKED_AT", 20)
+    place = storage.child("journal")
+    journal = ObjectJournal(place, spool=tmp_path / "spool")
+    for number in range(50):
+        journal.append(event(number))
+        if number in (10, 20, 30):
+            journal.compact(f"[{number}]".encode())
+    names = [name for name in place.names() if "/" not in name]
+    assert [sum(name.endswith(kind) for name in names) for kind in (".pack", ".seg", ".snapshot")] == [2, 11, 2]
+    assert list(read_journal(place)) == list(journal.read()) == [event(number) for number in range(50)]
+    state, rest = resume_journal(place)
+    assert (state, list(rest)) == (b"[30]", [event(number) for number in range(31, 50)])
+    journal.close()
+    successor = ObjectJournal(place, spool=tmp_path / "spool")
+    assert list(successor.resume()[1]) == [event(number) for number in range(31, 50)]
+    successor.close()

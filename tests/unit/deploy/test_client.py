@@ -186,6 +186,10 @@ class Listened:
     def put(self, version: int) -> None:
         self._slot.put(Served(self._bundle, version=version, generation=version))
 
+    def labels(self) -> list[Any]:
+        taken: list[Any] = self._app.feedback.take()
+        return taken
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
@@ -260,6 +264,26 @@ def test_versions_that_answered_a_part_each_are_named(listened: Listened) -> Non
     with Client(listened.url, "secret", batch_rows=4) as client:
         answer = client.predict(Changing([[1, "pro", False]] * 8))
     assert (answer.version, answer.versions, len(answer.predictions)) == ("2", ("1", "2"), 8)
+
+
+def test_labels_are_sent_for_an_answer_by_its_id(listened: Listened) -> None:
+    with Client(listened.url, "secret", batch_rows=2) as client:
+        answer = client.predict([[1, "pro", False]] * 3)
+        assert len(answer.ids) == 2
+        client.feedback(answer.ids[0], [101.0, 99.0])
+        client.feedback(answer.ids[1], np.float32(101.0))
+        with pytest.raises(RequestRefused, match="is of no answer") as raised:
+            client.feedback("odd", 1)
+        assert raised.value.status == 422
+    assert [(one.judged, one.wrong) for one in listened.labels()] == [(2, 0), (1, 0)]
+
+
+def test_a_key_is_sent_beside_the_rows() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.headers["x-routing-key"] == "client-7"
+        return httpx.Response(200, json=ANSWER)
+
+    assert client_of(handler).predict([[1]], key="client-7").ids == ()
 
 
 def test_an_empty_table_is_refused_by_the_endpoint(listened: Listened) -> None:
