@@ -9,7 +9,7 @@ from orchestrator.cli.printing import print_json
 from orchestrator.domain.errors import BundleError, StorageError
 from orchestrator.domain.events import from_record
 from orchestrator.journal import AnyStorage, read_journal
-from orchestrator.study import BundleState, Layout, Phase, read_study
+from orchestrator.study import BundleState, Layout, Phase, read_study, snapshot_breaches
 from orchestrator.study.laws import referred, summary, violations
 from orchestrator.study.state import StudyState
 
@@ -43,7 +43,12 @@ def examine(storage: AnyStorage, study: str) -> tuple[list[str], dict[str, Any]]
     layout = Layout(storage, study).require()
     events = [from_record(record) for batch in read_journal(layout.journal) for record in batch]
     state = read_study(storage, study).state
-    found = violations(state, events) + _checkpoint_breaches(layout, state) + _bundle_breaches(state)
+    found = (
+        violations(state, events)
+        + snapshot_breaches(storage, study)
+        + _checkpoint_breaches(layout, state)
+        + _bundle_breaches(state)
+    )
     if state.phase is Phase.ENDED:
         found += _leftover_breaches(layout, state)
     return found, summary(state)

@@ -6,7 +6,7 @@ those who only look. `status` and its neighbours turn the state into plain data.
 
 from orchestrator.study.keeper import StudyKeeper
 from orchestrator.study.layout import Layout, studies_on
-from orchestrator.study.rebuilding import new_study, read_study, rebuild, replay
+from orchestrator.study.rebuilding import new_study, read_study, rebuild, replay, snapshot_breaches
 from orchestrator.study.state import BundleState, Phase, StudyState
 from orchestrator.study.status import first_failure, savings, status, trial_details, trial_summary
 from orchestrator.study.study import Study
@@ -26,6 +26,7 @@ __all__ = [
     "rebuild",
     "replay",
     "savings",
+    "snapshot_breaches",
     "status",
     "studies_on",
     "trial_details",

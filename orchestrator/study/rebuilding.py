@@ -16,7 +16,7 @@ from orchestrator.schedulers import make_scheduler
 from orchestrator.search import make_suggester
 from orchestrator.study.collector import collector_at_rest
 from orchestrator.study.layout import Layout
-from orchestrator.study.snapshot import Snapshot
+from orchestrator.study.snapshot import Snapshot, encode
 from orchestrator.study.study import Study
 
 Batches = Iterable[list[dict[str, Any]]]
@@ -70,6 +70,36 @@ def read_study(storage: AnyStorage, name: str) -> Study:
                 replay(study, whole)
                 return study
     raise JournalDamaged(f"the journal of study '{name}' on {storage} does not say what was asked for")
+
+
+def snapshot_breaches(storage: AnyStorage, name: str) -> list[str]:
+    """Returns a line where the newest snapshot that would be used is not what the events before it add up to.
+
+    Raises:
+        UnknownStudy, JournalDamaged, JournalTooNew: as `read_study`.
+    """
+    journal = Layout(storage, name).require().journal
+    state, _ = resume_journal(journal)
+    saved = None if state is None else _restored(state, lambda known: _unasked(known.asked))
+    if saved is None:
+        return []
+    study, events = saved
+    created = study.state.created
+    assert created is not None, "a snapshot is of a study that was created"
+    replayed = _unasked(StudySpecification.from_dict(created.specification))
+    with collector_at_rest():
+        replay(replayed, _first_events(read_journal(journal), events))
+        if encode(replayed.state, events) == encode(study.state, events):
+            return []
+    return [f"the newest snapshot is not what the {events} events before it add up to; delete the journal's *.snapshot"]
+
+
+def _first_events(batches: Batches, count: int) -> Batches:
+    for batch in batches:
+        if count <= 0:
+            return
+        yield batch
+        count -= len(batch)
 
 
 def replay(study: Study, batches: Batches) -> int:
@@ -146,7 +176,7 @@ class _Unasked:
         pass
 
     def told(self) -> None:
-        raise AssertionError("a reader writes no snapshot")
+        return None
 
     def restore(self, told: object, configurations: Mapping[int, Configuration]) -> None:
         pass

@@ -99,6 +99,14 @@ def test_a_folder_exists_where_it_holds_something(storage):
     assert not storage.exists("a/b/c")
 
 
+def test_many_are_deleted_and_missing_ones_are_no_error(storage):
+    for name in ("a", "b/c", "d"):
+        storage.write(name, b"1")
+    storage.delete_many(["a", "gone", "b/c"])
+    storage.delete_many([])
+    assert storage.names() == ["d"]
+
+
 def test_deleting_what_is_not_there_is_no_error(storage):
     storage.delete("a")
     storage.delete_tree("b")

@@ -11,7 +11,17 @@ from orchestrator.domain.exchange import Message, Progress
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import ObjectJournal, Storage, open_journal, read_journal
 from orchestrator.journal.segments import read_segments
-from orchestrator.study import Layout, StudyKeeper, new_study, read_study, rebuild, rebuilding, replay, snapshot
+from orchestrator.study import (
+    Layout,
+    StudyKeeper,
+    new_study,
+    read_study,
+    rebuild,
+    rebuilding,
+    replay,
+    snapshot,
+    snapshot_breaches,
+)
 from orchestrator.study.laws import violations
 from orchestrator.study.snapshot import Snapshot, encode
 from orchestrator.study.state import BundleRecord
@@ -151,6 +161,18 @@ def test_the_laws_are_checked_against_all_events_whatever_snapshots_there_are(st
     ]
     assert len([event for event in events if type(event).__name__ == "Suggested"]) == 60
     assert violations(read_study(storage, "s").state, events) == []
+
+
+def test_a_snapshot_that_is_not_what_the_events_say_is_a_breach(storage):
+    assert snapshot_breaches(storage, "s") == []
+    journal = open_journal(Layout(storage, "s").journal)
+    study, events, _ = rebuild(ASKED, journal)
+    given = orjson.loads(encode(study.state, events))
+    given["trials"][7][6][0][0] += 1
+    journal.compact(orjson.dumps(given))
+    journal.close()
+    (breach,) = snapshot_breaches(storage, "s")
+    assert f"not what the {events} events before it add up to" in breach
 
 
 def test_another_study_under_the_name_is_refused_with_a_snapshot_too(storage):
