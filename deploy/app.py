@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
 OPEN_PATHS = frozenset({"/v2/health/live", "/docs"})  # the only ones without a token; neither tells of the model
-ID_HEADER, VERSION_HEADER = b"x-answer-id", b"x-model-version"
+ID_HEADER = b"x-answer-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,9 @@ class EndpointApp:
             prediction = model.bundle.predict(rows)
             identity = self.ids.make(model.version, served.rollout, prediction)
             answer = prediction_answer(wanted, model, prediction)
-            content = answer.content if answer.content is None else {**answer.content, "id": identity}
-            return Worked(_signed(replace(answer, content=content), model, identity), rows, prediction, model)
+            if answer.content is not None:
+                answer.content["id"] = identity
+            return Worked(_signed(answer, model, identity), rows, prediction, model)
 
         return (await self.arms.answer(served, key, work, beside=len(body) > INLINE_BYTES)).answer
 
@@ -187,8 +188,9 @@ def _path(scope: Scope) -> str:
 
 def _signed(answer: Answer, model: Served, identity: str) -> Answer:
     """Returns the answer with who gave it, and its id, in its headers."""
-    return replace(answer, headers=(*answer.headers, *model.headers, (ID_HEADER, identity.encode())))
+    headers = (*answer.headers, *model.headers, (ID_HEADER, identity.encode()))
+    return Answer(answer.content, answer.status, headers, answer.body, answer.media)  # `replace` takes twice as long
 
 
 def _is_signed(answer: Answer) -> bool:
-    return any(name == VERSION_HEADER for name, _ in answer.headers)
+    return bool(answer.headers) and answer.headers[-1][0] == ID_HEADER
