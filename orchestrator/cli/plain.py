@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.printing import duration, number
-from orchestrator.cli.view import Moment, TrafficCount, endpoint, way
+from orchestrator.cli.view import Moment, TrafficCount, endpoint, storage_problem, way
 from orchestrator.domain.specification import StudySpecification
 
 LINE_SECONDS = 5.0
@@ -26,6 +26,7 @@ class PlainLines:
         self._line_at = -LINE_SECONDS
         self._shown: tuple[Any, ...] = ()
         self._endpoint = ""
+        self._problem = ""
         self._way = ""
 
     def say(self, line: str) -> None:
@@ -45,6 +46,9 @@ class PlainLines:
         if serving != self._endpoint:
             self._endpoint = serving
             self._write(f"endpoint: {serving}, {status['metric']} {number(status['champion']['value'])}")
+        if (problem := storage_problem(runner)) != self._problem:
+            self._problem = problem
+            self._write(f"storage: {problem or 'it is there again'}")
         now, seen = self._clock(), (status["trials"], status["phase"], status["states"], _value(status["best"]))
         if seen != self._shown and now - self._line_at >= LINE_SECONDS:
             self._shown, self._line_at = seen, now

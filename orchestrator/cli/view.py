@@ -99,6 +99,7 @@ def rows(moment: Moment) -> list[tuple[str, str]]:
         lines.append(("endpoint", endpoint(moment)))
     if moment.traffic is not None:
         lines.append(("requests", requests(moment.traffic)))
+    lines.append(("storage", storage_problem(moment.runner)))
     lines.append(("time", _time(status)))
     return [(label, text) for label, text in lines if text]
 
@@ -146,6 +147,12 @@ def endpoint(moment: Moment) -> str:
     if champion is None:
         return f"{place['url']}{moved}, no version yet"
     return f"{place['url']}{moved}, version {champion['version']} (trial {champion['trial']}, step {champion['step']})"
+
+
+def storage_problem(runner: Mapping[str, Any] | None) -> str:
+    """Returns why the study waits, or waited a moment ago, for its storage; empty where it does not."""
+    problem = runner.get("storage_error") if runner is not None else ""
+    return f"waited for: {problem}" if problem else ""
 
 
 def requests(count: TrafficCount) -> str:

@@ -5,6 +5,7 @@ Tune experiment; what earlier lives ran is taken back into the study first. The 
 """
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -27,11 +28,13 @@ from orchestrator.process_graph.promoter import Promoter
 from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
 from orchestrator.tuning.execution import choose_execution
+from orchestrator.tuning.outage import OUTAGE_SECONDS, is_outage
 from orchestrator.tuning.slots import ask_patiently, prepare_environment
 from orchestrator.tuning.sweeping import sweep
 from orchestrator.tuning.workshop import Workshop
 
 LOOP_SECONDS = 0.1
+MISSED_SECONDS = 2 * OUTAGE_SECONDS  # a storage that is missed is spoken of for so long: who waits for it is silent
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
 HOSTS_SECONDS = 3.0  # between looks at which hosts there are
 LOAD_SECONDS = 0.3  # between looks at how many replicas are wanted, where they come and go
@@ -54,6 +57,7 @@ class Runner:
         self._endpoint: EndpointAddress | None = None
         self._endpoint_error = ""
         self._hook_errors: list[str] = []
+        self._outage = (-math.inf, "")  # when the storage was last missed, and why
         self._experiments = itertools.count(1)
         self._watch: Any = None  # hears of the present experiment's slots
         self._beats: dict[str, Any] = {}
@@ -79,6 +83,7 @@ class Runner:
             "endpoint": None if self._endpoint is None else _endpoint_dict(self._endpoint),
             "endpoint_error": self._endpoint_error,
             "hook_errors": self._hook_errors[-3:],
+            "storage_error": self._outage[1] if time.monotonic() - self._outage[0] < MISSED_SECONDS else "",
         }
 
     def unwatched_seconds(self) -> float:
@@ -183,6 +188,8 @@ class Runner:
         return placement_name(self._storage, self._specification.study)
 
     def _worker_lost(self, worker: str, cause: str, blame: bool) -> None:
+        if not blame:
+            self._outage = (time.monotonic(), cause)
         ask_patiently(lambda: self._study.worker_lost.remote(worker, cause, blame))
 
     def _steer(self) -> None:
@@ -195,6 +202,9 @@ class Runner:
                     return
             except Exception as error:  # noqa: BLE001 - a thread's edge: without this loop the study would never end
                 self._hook_errors.append(repr(error)[:300])
+                reason = getattr(error, "cause", error)
+                if is_outage(reason):
+                    self._outage = (time.monotonic(), str(reason))
             time.sleep(LOOP_SECONDS)
 
     def _turn(self, promoter: Promoter) -> bool:

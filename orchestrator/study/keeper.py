@@ -26,6 +26,8 @@ from orchestrator.study.study import Study
 
 COMPACT_AT = 50_000  # events since the last snapshot: some 8,000 trials, which replay in half a second
 
+DEAF_SECONDS = 1.0  # a storage that answers later keeps the study from hearing its workers
+
 
 class JournalOfOneWriter(Journal, Protocol):
     """A journal that its one writer has open."""
@@ -242,14 +244,20 @@ class StudyKeeper:
         if not self._unwritten and not self._is_behind:
             return
         durable = self._is_behind or any(type(event) in STORAGE_CLASS for event in self._unwritten)
+        began = self._clock()
         try:
             self.journal.append([to_record(event) for event in self._unwritten], durable=durable)
         except StorageError:
             self._unwritten, self._is_behind = [], True
+            self.study.was_deaf(self._clock())
             raise
         except ExchangeRefused as error:
             self._successor = error
             raise
+        finally:
+            now = self._clock()
+            if now - began > DEAF_SECONDS:
+                self.study.was_deaf(now)
         self._unwritten, self._is_behind = [], False
         if self._events - self._saved > max(self._compact_at, self._saved / 2):
             self._compact()

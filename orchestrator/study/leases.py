@@ -5,6 +5,7 @@ runs no user code beats for it. A trial that hangs is told by the user's own tim
 *fenced*: its later words are refused, so that a trial never runs twice at once, though its process may still live.
 """
 
+import math
 from collections.abc import Iterable
 
 from orchestrator.domain.events import ExportFailed, Interrupted
@@ -30,6 +31,7 @@ class Leases:
         self._hosts: dict[str, str] = {}  # worker -> the host from which it last spoke
         self._beats: dict[str, float] = {}  # host -> its last sign of life
         self._leaving: dict[str, float] = {}  # worker -> when it was asked to leave
+        self._heard_from = -math.inf  # since when the study hears anybody
 
     def spoke(self, worker: str, host: str) -> None:
         """Remembers where a worker is."""
@@ -43,6 +45,12 @@ class Leases:
     def beat(self, host: str, now: float) -> None:
         """Takes a host's sign of life."""
         self._beats[host] = now
+
+    def was_deaf(self, now: float) -> None:
+        """Until now the study waited for its storage, and whoever spoke meanwhile is still to be heard."""
+        self._heard_from = now
+        self._beats = dict.fromkeys(self._beats, now)
+        self._leaving = dict.fromkeys(self._leaving, now)
 
     def is_asked_to_leave(self, worker: str) -> bool:
         """Returns whether the worker should save what it holds, and end."""
@@ -112,7 +120,7 @@ class Leases:
         limit = self._state.specification.timeout_seconds
         if limit is None:
             return
-        silent = [t for t in self._running() if now - t.heard_at > limit]
+        silent = [t for t in self._running() if now - max(t.heard_at, self._heard_from) > limit]
         for trial in silent:
             message = f"trial {trial.number} said nothing for {now - trial.heard_at:.0f} s (timeout: {limit:.0f} s)"
             self._hearing.fail(now, trial, Failure("timeout", message, signature="timeout"))
@@ -124,7 +132,7 @@ class Leases:
         ending_at = self._state.ending_at
         if self._state.phase is not Phase.ENDING or ending_at is None:
             return
-        if now - ending_at > GRACE_SECONDS:
+        if now - max(ending_at, self._heard_from) > GRACE_SECONDS:
             for worker in sorted({trial.worker for trial in self._running()}):
                 cause = f"still at a step {GRACE_SECONDS:.0f} s after the study's end"
                 self.release(worker, now, cause, blame=False)

@@ -211,6 +211,10 @@ class Study:
         """
         self._leases.shrink(workers, now)
 
+    def was_deaf(self, now: float) -> None:
+        """Until now the study waited for its storage: nobody's silence meanwhile counts. Not journalled."""
+        self._leases.was_deaf(now)
+
     def beat(self, host: str, now: float) -> None:
         """Takes a sign of life of a host, sent by a process that runs no user code."""
         self._leases.beat(host, now)

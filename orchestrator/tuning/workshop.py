@@ -51,13 +51,15 @@ class Workshop:
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """The study's checkpoints."""
-        return PatientCheckpoints(checkpoints_on(self.layout.checkpoints), self._outage_seconds)
+        place = self.layout.checkpoints
+        patience = min(place.patience_seconds, self._outage_seconds)
+        return PatientCheckpoints(checkpoints_on(place.patient(patience)), self._outage_seconds)
 
     @property
     def _outage_seconds(self) -> float:
         """How long a trial waits for the storage: a silent one must not be taken for one that hangs."""
         timeout = self.specification.timeout_seconds
-        return OUTAGE_SECONDS if timeout is None else min(OUTAGE_SECONDS, timeout / 2)
+        return OUTAGE_SECONDS if timeout is None else min(OUTAGE_SECONDS, timeout / 4)
 
     def prepare(self) -> None:
         """Imports the user's code, once.

@@ -132,3 +132,15 @@ def test_of_a_regression_the_accuracy_is_null(specification: StudySpecification,
 
 def test_requests_are_said_in_a_line() -> None:
     assert requests(TrafficCount(3)) == "3 sent, 0 failed"
+
+
+def test_a_storage_that_is_waited_for_is_said_with_its_reason_and_when_it_is_back(
+    specification: StudySpecification, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = runner_of(storage_error="/runs cannot be written: No space left on device")
+    assert dict(rows(Moment(status_of(), missing)))["storage"] == f"waited for: {missing['storage_error']}"
+    lines = PlainLines(specification, lambda: None)
+    for runner in (runner_of(), missing, missing, runner_of(storage_error="")):
+        lines.look(status_of(), runner)
+    said = [line.partition("storage: ")[2] for line in capsys.readouterr().err.splitlines() if "storage: " in line]
+    assert said == [f"waited for: {missing['storage_error']}", "it is there again"]

@@ -299,3 +299,41 @@ def test_the_parts_of_a_study_lie_in_its_directory():
         "/runs/bowl/checkpoints",
         "/runs/bowl/bundles",
     ]
+
+
+class Dawdling(MemoryJournal):
+    """A journal whose storage lets its writer wait, and then may not take it."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.waits, self.fails = 1000.0, 0.0, False
+
+    def append(self, events, *, durable=True):
+        super().append(events, durable=durable)
+        self.now += self.waits
+        if self.fails:
+            raise StorageError("no answer")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_while_the_storage_kept_the_study_waiting_nobody_was_silent(fails):
+    journal = Dawdling()
+    keeper = StudyKeeper.of_journal(journal, specification(timeout="30s"), lambda: journal.now)
+    keeper.exchange(Message("w", 0, "h", room=1))
+    keeper.beat("h")
+    journal.waits, journal.fails = 600.0, fails
+    if fails:
+        for _ in range(3):
+            with pytest.raises(StorageError):
+                keeper.exchange(Message("v", 0, "h", room=1))
+            with pytest.raises(StorageError):
+                keeper.tick()
+    else:
+        keeper.exchange(Message("v", 0, "h", room=1))
+    journal.waits, journal.fails = 0.0, False
+    keeper.tick()
+    assert keeper.study.fenced == frozenset()
+    assert [trial.failures for trial in keeper.study.state.trials] == [[], []]
+    journal.now += 31
+    keeper.tick()
+    assert keeper.study.fenced == {"w", "v"}

@@ -278,7 +278,7 @@ def test_a_save_that_fails_once_is_done_again_and_one_that_fails_again_is_the_tr
 
 
 def test_a_storage_that_stays_away_ends_the_worker_and_no_trial_is_to_blame(make_worker, away):
-    worker, desk, _ = make_worker(timeout="0.2s")
+    worker, desk, _ = make_worker(timeout="0.4s")
     desk.say(order(0, until=1))
     away += [StorageError("away for long")] * 1000
     worker.turn()
@@ -290,7 +290,7 @@ def test_a_storage_that_stays_away_ends_the_worker_and_no_trial_is_to_blame(make
 
 
 def test_a_bundle_that_the_storage_does_not_take_is_no_refusal(make_worker, away):
-    worker, desk, _ = make_worker(timeout="0.2s")
+    worker, desk, _ = make_worker(timeout="0.4s")
     desk.say(order(until=1))
     worker.turn()
     worker.turn()
