@@ -15,6 +15,7 @@ def extend_study(
     trials: int | None = None,
     seconds: float | None = None,
     space: Space | None = None,
+    address: str | None = None,
 ) -> bool:
     """Gives the study more; returns whether it runs. One that runs is told there, another in its journal.
 
@@ -24,6 +25,7 @@ def extend_study(
         trials: how many in all, more than it has; None leaves that as it is.
         seconds: how long in all, likewise.
         space: that holds all of the one it has, likewise.
+        address: of the Ray cluster that it runs on; None for the storage's own session.
 
     Raises:
         UnknownStudy: there is none of that name.
@@ -32,11 +34,14 @@ def extend_study(
     """
     specification = read_study(storage, study).specification
     session = SessionFile.read(session_path(storage))
-    if session is not None:
+    if session is not None or address is not None:
         from orchestrator.process_graph.launch import find
-        from orchestrator.process_graph.session import join_session
+        from orchestrator.process_graph.session import connect, join_session
 
-        join_session(session)
+        if address is not None:
+            connect(address)
+        elif session is not None:
+            join_session(session)
         running = find(specification, storage)
         if running is not None:
             running.extend(trials, seconds, None if space is None else space.to_dict())

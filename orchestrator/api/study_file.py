@@ -29,14 +29,18 @@ def read_study_file(path: Path, changes: Mapping[str, Any] | None = None) -> Stu
         raise type(error)(f"{path}: {error}") from None
 
 
-def read_space_file(path: Path, study: str) -> Space:
+def read_space(text: str, study: str) -> Space:
     """Returns the space in a file: a whole study file of that study, its `space:` section, or the parameters alone.
+
+    Text that begins with a brace is the parameters themselves, in YAML or JSON.
 
     Raises:
         InvalidSpecification: there is no such file, it is not YAML, or it is the file of another study.
         InvalidSpace: its space makes no sense.
     """
-    given = _yaml(path)
+    path = Path(text)
+    is_file = not text.lstrip().startswith("{")
+    given = _yaml(path) if is_file else _parsed("the space", text)
     if isinstance(given, Mapping) and "space" in given and (given.keys() <= {"space"} or "objective" in given):
         named = given.get("study", study)
         if named != study:
@@ -45,16 +49,23 @@ def read_space_file(path: Path, study: str) -> Space:
     try:
         return Space.from_dict(given)
     except InvalidSpace as error:
-        raise InvalidSpace(f"{path}: {error}") from None
+        raise InvalidSpace(f"{path if is_file else 'the space'}: {error}") from None
 
 
 def _yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return _parsed(f"study file {path}", path.read_text())
     except OSError as error:
         raise InvalidSpecification(f"study file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidSpecification(f"study file {path} is not YAML: {error}") from error
+
+
+def _parsed(what: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidSpecification(f"{what} is not YAML: {error}") from error
 
 
 def _laid_over(given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,21 @@
 """`extend` gives a study more to spend or a wider space."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.api.extending import extend_study
-from orchestrator.api.study_file import read_space_file
-from orchestrator.cli.options import json_option, storage_option
+from orchestrator.api.study_file import read_space
+from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.summary import REASONS
 from orchestrator.domain.errors import InvalidInput
 from orchestrator.domain.specification import parse_seconds
 from orchestrator.journal import AnyStorage
+from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.study import Layout, Phase, StudyState, read_study
 
 
@@ -23,22 +25,42 @@ from orchestrator.study import Layout, Phase, StudyState, read_study
 @click.option("--time", help='How long in all, such as "10m".')
 @click.option(
     "--space",
-    "file",
-    type=click.Path(path_type=Path),
-    help="A study file, or the parameters alone: a space that holds all of the one it has.",
+    "wider",
+    metavar="FILE",
+    help="A study file, or the parameters alone (also as {…}): a space that holds all of the one it has.",
 )
 @storage_option
+@click.option("--address", help="Of the Ray cluster that it runs on, or of its job server; without it this machine's.")
+@token_file_option
 @json_option
+@click.pass_context
 def extend(
-    study: str, trials: int | None, time: str | None, file: Path | None, storage: AnyStorage, as_json: bool
-) -> None:
+    ctx: click.Context,
+    study: str,
+    trials: int | None,
+    time: str | None,
+    wider: str | None,
+    storage: AnyStorage,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> int:
     """Give STUDY more to spend, a wider space, or both. One that runs goes on at once, an ended one with `resume`."""
-    if trials is None and time is None and file is None:
+    if trials is None and time is None and wider is None:
         raise InvalidInput("extend takes --trials, --time (how much in all) or --space: what STUDY is to have more of")
-    Layout(storage, study).require()
     seconds = None if time is None else parse_seconds("--time", time)
-    space = None if file is None else read_space_file(file, study)
-    runs = extend_study(storage, study, trials=trials, seconds=seconds, space=space)
+    space = None if wider is None else read_space(wider, study)
+    if address is not None and is_job_server(address):
+        from orchestrator.cli.elsewhere import run_there
+
+        words = ["extend", study]
+        words += [] if trials is None else ["--trials", str(trials)]
+        words += [] if seconds is None else ["--time", str(seconds)]
+        words += [] if space is None else ["--space", json.dumps(space.to_dict())]
+        given = storage if is_given(ctx, "storage") else None
+        return run_there(address, token_file, study, words, storage=given, as_json=as_json)
+    Layout(storage, study).require()
+    runs = extend_study(storage, study, trials=trials, seconds=seconds, space=space, address=address)
     state = read_study(storage, study).state
     again = pasted("resume", study, storage=storage)
     if as_json:
@@ -46,6 +68,7 @@ def extend(
         print_json({"study": study, "runs": runs, "resume": again, "goes_on": goes_on} | _terms(state))
     else:
         click.echo(_word(state, runs, again))
+    return 0
 
 
 def _terms(state: StudyState) -> dict[str, Any]:

@@ -71,6 +71,17 @@ def test_a_space_comes_as_a_study_file_its_section_or_its_parameters(shell: Shel
     assert read_study(shell.folder / "runs", "bowl").specification.space == Space.from_dict(WIDER)
 
 
+def test_a_space_comes_as_text_too(shell: Shell) -> None:
+    shell("extend", "bowl", "--space", "{x: {min: -3, max: 2}}")
+    assert read_study(shell.folder / "runs", "bowl").specification.space == Space.from_dict(
+        {"x": {"min": -3, "max": 2}}
+    )
+    _, told = shell("extend", "bowl", "--space", "{x: {min: -3", code=2)
+    assert "the space is not YAML" in told
+    _, told = shell("extend", "bowl", "--space", "{x: 3}", code=2)
+    assert "the space: parameter 'x' is {min:, max:}" in told
+
+
 def test_the_older_file_goes_on_with_all_that_was_given_and_says_so(shell: Shell) -> None:
     shell("extend", "bowl", "--space", shell.write("wider.yaml", WIDER), "--trials", "30")
     _, told = shell("run", shell.file, "--quiet")
