@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.config import HTTPOptions, gRPCOptions
+from ray.serve.config import ControllerOptions, HTTPOptions, gRPCOptions
 from ray.serve.context import _get_global_client
 
 from deploy.ports import free_port
@@ -26,6 +26,10 @@ SHUTDOWN_SECONDS = 20.0
 POLL_SECONDS = 0.05
 ANY_HOST = "0.0.0.0"  # Serve's gRPC proxy listens on all addresses, and takes no other
 GRPC_SERVICE = "deploy.grpc_service.add_to_server"
+# Serve's proxy would take 2 GiB into its memory before anybody looked at the token. An answer may be larger than a
+# request: 4096 rows of 4000 classes fit. Proxies inherit the controller's environment, and read it there alone.
+GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
+GRPC_ENVIRONMENT = {"env_vars": {"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_BYTES)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def ensure_serve(host: str, port: int, grpc_port: int | None = None) -> Listenin
         proxy_location="EveryNode" if host in WILDCARDS else "HeadOnly",
         http_options=HTTPOptions(host=host, port=chosen.port),
         grpc_options=_grpc_options(chosen.grpc_port),
+        controller_options=None if grpc_port is None else ControllerOptions(runtime_env=GRPC_ENVIRONMENT),
         logging_config=QUIET,
     )
     return chosen

@@ -28,6 +28,7 @@ from deploy import (
 )
 from deploy import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
+from deploy.serve_instance import GRPC_MESSAGE_BYTES
 from orchestrator.domain.errors import BundleError, EndpointError, StudyBusy
 from orchestrator.journal import open_journal
 
@@ -178,6 +179,15 @@ def test_grpc_is_answered_like_http(
         with pytest.raises(grpc.RpcError) as raised:
             call(address, "ModelInfer", two_rows(model), token)
         assert raised.value.code() == code
+
+
+def test_no_message_is_taken_that_is_larger_than_any_answer(address: EndpointAddress, handle: EndpointHandle) -> None:
+    whole = two_rows("shapes")
+    whole.raw_input_contents.append(bytes(GRPC_MESSAGE_BYTES))
+    with pytest.raises(grpc.RpcError) as raised:
+        call(address, "ModelInfer", whole, "wrong")
+    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert call(address, "ServerLive", messages.ServerLiveRequest(), None).live
 
 
 def test_a_taken_port_gives_the_next_free_one_and_says_so(address: EndpointAddress, asked_port: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy import EndpointAddress, endpoint_handle, start_endpoint, stop_endpoint
+from deploy import EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint
 from deploy.bundle import Bundle, Lineage
 from trainables.contract import Context
 from trainables.data import load, split
@@ -52,7 +52,7 @@ def _trained(name: str, directory: Path, model: Any, params: dict[str, Any], par
 @contextmanager
 def serving(trained: Trained, storage: Path, port: int, grpc_port: int | None) -> Iterator[EndpointAddress]:
     """Serves the model under its name, at the ports where they are free."""
-    address = start_endpoint(trained.name, storage, port=port, grpc_port=grpc_port, replica_cpus=0.5)
+    address = start_endpoint(trained.name, storage, port=port, grpc_port=grpc_port, scale=Scale(1, 1, 0.5))
     try:
         endpoint_handle(trained.name).promote(str(trained.directory))
         yield address
