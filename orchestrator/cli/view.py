@@ -97,6 +97,7 @@ def rows(moment: Moment) -> list[tuple[str, str]]:
     lines.append(("workers", workers(moment)))
     if moment.serves and moment.runner is not None:
         lines.append(("endpoint", endpoint(moment)))
+        lines.append(("challenger", str(moment.runner.get("challenger", ""))))
     if moment.traffic is not None:
         lines.append(("requests", requests(moment.traffic)))
     lines.append(("storage", storage_problem(moment.runner)))

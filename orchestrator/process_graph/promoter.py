@@ -16,6 +16,7 @@ from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 
 PATIENCE_SECONDS = 30.0  # of a study that is ending, while its challenger gets no request and takes no step
+UNDECIDED = ("waiting", "rollout")
 ASK_SECONDS = 1.0  # between two looks at a challenger that waits: each one opens and checks its bundle
 
 
@@ -39,6 +40,16 @@ class Promoter:
         self._clock = clock
         self._candidacy: Candidacy | None = None
 
+    @property
+    def waits(self) -> str:
+        """What the endpoint said last of a challenger that it has not decided about; empty where there is none."""
+        candidacy = self._candidacy
+        if candidacy is None:
+            return ""
+        _, reason, asked = candidacy.standing
+        name = "one" if candidacy.version is None else f"version {candidacy.version}"
+        return f"{name} waits: {reason}" + (f", asked {asked} times" if asked else "")
+
     def promote(self, endpoint: str, challenger: Mapping[str, Any], *, is_ending: bool = False) -> None:
         """Offers the challenger to the endpoint, or looks what has become of it, and records the endpoint's decision.
 
@@ -56,6 +67,8 @@ class Promoter:
             return
         except EndpointError:
             return  # it is away for a moment: the study goes on offering the challenger
+        if said["state"] not in UNDECIDED:
+            self._candidacy = None
         if said["state"] == "full":
             ray.get(self._study.promoted.remote(challenger["bundle"], str(said["version"])))
         elif said["state"] == "withdrawn":
@@ -81,6 +94,7 @@ class Promoter:
         if is_ending and now - moved_at >= PATIENCE_SECONDS:
             goes_on = said["state"] == "rollout"
             rest = f"version {said['version']} goes on by itself" if goes_on else "it was never tried"
+            self._candidacy = None
             self.refuse(challenger, f"the study ended while the endpoint had not decided ({said['reason']}); {rest}")
 
     def refuse(self, challenger: Mapping[str, Any], reason: str) -> None:

@@ -68,6 +68,8 @@ class Runner:
         self._asked_at = time.monotonic()
         self.slots = worker_slots(self._specification, with_hosts_to_come=True)
         self.execution = choose_execution(self._specification)
+        serve = self._specification.serve
+        self._promoter = Promoter(self._study, RolloutPlan() if serve is None else serve.rollout)
         prepare_environment(self.slots)
         threading.Thread(target=self._guarded, name="runner", daemon=True).start()
 
@@ -82,6 +84,7 @@ class Runner:
             "slots": self.slots,
             "endpoint": None if self._endpoint is None else _endpoint_dict(self._endpoint),
             "endpoint_error": self._endpoint_error,
+            "challenger": self._promoter.waits,
             "hook_errors": self._hook_errors[-3:],
             "storage_error": self._outage[1] if time.monotonic() - self._outage[0] < MISSED_SECONDS else "",
         }
@@ -194,11 +197,9 @@ class Runner:
 
     def _steer(self) -> None:
         """Asks the study what it wants, until it has ended; a fault of one turn is recorded, and the next one tried."""
-        serve = self._specification.serve
-        promoter = Promoter(self._study, RolloutPlan() if serve is None else serve.rollout)
         while True:
             try:
-                if self._turn(promoter):
+                if self._turn(self._promoter):
                     return
             except Exception as error:  # noqa: BLE001 - a thread's edge: without this loop the study would never end
                 self._hook_errors.append(repr(error)[:300])

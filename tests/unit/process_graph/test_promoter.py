@@ -80,8 +80,10 @@ def test_a_challenger_in_its_rollout_is_looked_at_and_not_offered_again(world):
     assert (world.endpoint.offers, world.endpoint.looks) == (1, 4)
     world.turn(0.1)
     assert world.endpoint.looks == 4
+    assert world.promoter.waits == "version 2 waits: it is at canary 10%"
     world.endpoint.says |= {"state": "full"}
     assert world.turn() == [("promoted", "trial1", "2")]
+    assert world.promoter.waits == ""
 
 
 def test_what_was_withdrawn_is_rejected_with_the_reason(world):
