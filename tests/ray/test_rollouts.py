@@ -129,11 +129,13 @@ class Load:
     def _ask(self, seed: int) -> None:
         asker, chance = Asker(self._address), random.Random(seed)
         while not self._over.is_set():
+            begun = time.monotonic()
             try:
                 answer = asker.ask(width=chance.random())
             except httpx.TransportError as error:
                 self.errors.append(repr(error))
                 continue
+            answer |= {"begun": begun, "ended": time.monotonic()}
             (self.answers if answer["status"] == 200 else self.errors).append(answer)
 
 
@@ -304,6 +306,46 @@ def test_a_challenger_that_takes_or_gives_something_else_is_no_challenger(handle
     with pytest.raises(BundleError, match="other columns or labels"):
         handle.offer(other, HALF)
     assert handle.offer(other, RolloutPlan())["state"] == "full"
+
+
+def test_no_version_answers_that_should_not_whatever_is_decided(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop
+) -> None:
+    chance, bundles = random.Random(7), [shop.make(label) for label in LABELS * 2]
+    decided: list[tuple[float, float, set[str]]] = []  # (asked, done, who may answer from then on)
+
+    def decide() -> None:
+        asked = time.monotonic()
+        match chance.choice(["offer", "offer", "promote", "rollback", "by hand"]):
+            case "offer":
+                plan = RolloutPlan("canary", (chance.choice([0.0, 0.3, 0.9]),), HOUR)
+                done = handle.offer(chance.choice(bundles), plan)
+            case "promote":
+                done = handle.promote(chance.choice(bundles))
+            case "rollback":
+                done = handle.rollback()
+            case _:
+                done = handle.promote_version(chance.choice([one["version"] for one in handle.status()["versions"]]))
+        assert done.get("errors", []) == []
+        status = handle.status()
+        rollout, may = status["rollout"], {str(status["version"])}
+        may |= {str(rollout["version"])} if rollout is not None and rollout["weight"] else set()
+        decided.append((asked, time.monotonic(), may))
+
+    handle.promote(bundles[0])
+    decide()
+    with Load(address) as load:
+        for _ in range(80):
+            decide()
+    assert load.errors == []
+    strangers = []
+    for answer in load.answers:
+        before = [may for _, done, may in decided if done <= answer["begun"]][-1:]
+        meanwhile = [may for asked, done, may in decided if done > answer["begun"] and asked <= answer["ended"]]
+        if answer["version"] not in set().union(*before, *meanwhile):
+            strangers.append(answer)
+    assert strangers == []
+    assert len({answer["version"] for answer in load.answers}) > 4
 
 
 def controller() -> int:
