@@ -120,8 +120,8 @@ class Client:
         """Returns the answers for the rows, in their order; a large table is sent in several requests.
 
         Args:
-            rows: records of columns, or lists of cells in their order; an array (n, features); or a table of pyarrow,
-                pandas or polars. What is missing is None, null or, in tables and arrays, NaN.
+            rows: records of columns, or lists of cells in their order; an array (n, features); a table of pyarrow,
+                pandas or polars; or `CsvRows`. What is missing is None, null or, in tables and arrays, NaN.
             key: whatever the same user sends each time, so that one model answers it while another one is tried.
 
         Raises:

@@ -1,12 +1,14 @@
-"""Rows as a client has them, as bodies that an endpoint takes: JSON, or an Arrow IPC stream for a table."""
+"""Rows as a client has them, as bodies that an endpoint takes: JSON, CSV, or an Arrow IPC stream for a table."""
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
-from deploy.media import ARROW, JSON
+from deploy.media import ARROW, CSV, JSON
 from orchestrator.domain.errors import EndpointError
 
 
@@ -16,6 +18,26 @@ class Payload:
 
     body: bytes
     media: str
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRows:
+    """Rows out of a CSV file, their cells as they were written: the endpoint knows what each column is."""
+
+    names: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, part: slice) -> "CsvRows":
+        return CsvRows(self.names, self.lines[part])
+
+    def to_bytes(self) -> bytes:
+        """Returns the rows as CSV, below a line of names."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([self.names, *self.lines])
+        return text.getvalue().encode()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +86,8 @@ class SentRows:
         """
         if self.is_table:
             return Payload(_stream(self.rows), ARROW)
+        if isinstance(self.rows, CsvRows):
+            return Payload(self.rows.to_bytes(), CSV)
         try:
             body = orjson.dumps({"rows": self.rows}, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
         except TypeError as error:

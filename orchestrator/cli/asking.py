@@ -5,13 +5,13 @@ from typing import Any
 from deploy import Client
 from deploy.endpoint import EndpointState, replay
 from deploy.places import journal_directory
+from deploy.sent_rows import CsvRows
 from deploy.tokens import token_of
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import AnyStorage, read_journal
 
-CHUNK_ROWS = 500  # of a request; an endpoint takes 4096
 WILDCARDS = ("0.0.0.0", "::")  # addresses to listen on, not to connect to
 
 
@@ -33,22 +33,17 @@ def endpoint_url(storage: AnyStorage, name: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
 
 
-def ask_rows(storage: AnyStorage, name: str, rows: list[Row]) -> dict[str, Any]:
+def ask_rows(storage: AnyStorage, name: str, rows: list[Row] | CsvRows) -> dict[str, Any]:
     """Returns predictions, probabilities, and who gave them.
 
     Raises:
         EndpointError: the endpoint cannot be reached, or refuses the rows.
     """
-    predictions: list[Any] = []
-    probabilities: list[Any] = []
     with Client(endpoint_url(storage, name), token_of(storage, name)) as client:
-        for start in range(0, len(rows), CHUNK_ROWS):
-            answer = client.predict(rows[start : start + CHUNK_ROWS])
-            predictions += answer.predictions
-            probabilities += answer.probabilities
+        answer = client.predict(rows)
     return {
-        "predictions": predictions,
-        "probabilities": probabilities,
+        "predictions": list(answer.predictions),
+        "probabilities": list(answer.probabilities),
         "version": answer.version,
         "study": answer.study,
         "trial": answer.trial,

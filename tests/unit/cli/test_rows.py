@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.sent_rows import CsvRows
 from orchestrator.cli.rows import read_rows
 from orchestrator.domain.errors import InvalidInput
 
@@ -14,11 +15,11 @@ from orchestrator.domain.errors import InvalidInput
         ("a.json", '{"a": 1}', [{"a": 1}]),
         ("a.json", "[1, 2]", [[1, 2]]),
         ("a.jsonl", '{"a": 1}\n\n{"a": 2}\n', [{"a": 1}, {"a": 2}]),
-        ("a.csv", "a,b\n1,2\n3,\n", [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": None}]),
+        ("a.csv", 'a,b\n1,x\n3,\n"1,5","y\n"\n', CsvRows(("a", "b"), (("1", "x"), ("3", ""), ("1,5", "y\n")))),
         ("a.csv", "1,2\n3,4\n", [[1.0, 2.0], [3.0, 4.0]]),
     ],
 )
-def test_rows_are_read_in_every_form(name: str, text: str, rows: list[object], tmp_path: Path) -> None:
+def test_rows_are_read_in_every_form(name: str, text: str, rows: object, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
     assert read_rows(path) == rows
@@ -31,7 +32,9 @@ def test_rows_are_read_in_every_form(name: str, text: str, rows: list[object], t
         ("a.json", "[]", "holds no rows"),
         ("a.json", "7", "a list of records"),
         ("a.csv", "a,b\n1\n", "row 1 has 1 cells"),
-        ("a.csv", "a,b\n1,x\n", "where a number is needed"),
+        ("a.csv", "a,b\n", "holds no rows"),
+        ("a.csv", "1,2\n1,x\n", "where a number is needed"),
+        ("a.csv", 'a,b\n"1,x\n', "unexpected end of data"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(name: str, text: str, reason: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from deploy.app import AppSettings, EndpointApp
 from deploy.bundle import Bundle
 from deploy.client import RequestRefused
 from deploy.ports import free_port
+from deploy.sent_rows import CsvRows
 from deploy.served import ModelSlot, Served
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import EndpointError
@@ -221,6 +222,7 @@ PLANS = {"age": [3, None], "plan": ["pro", "gold"], "paid": [True, False]}
         [dict(zip(PLANS, row, strict=True)) for row in zip(*PLANS.values(), strict=True)],
         [list(row) for row in zip(*PLANS.values(), strict=True)],
         np.array(list(zip(*PLANS.values(), strict=True)), dtype=object),
+        CsvRows(("plan", "age", "paid"), (("pro", "3", "true"), ("gold", "", "false"))),
         pa.table(PLANS),
         pa.record_batch(PLANS),
         pa.table({**PLANS, "plan": pa.array(PLANS["plan"], pa.string_view())}),
