@@ -16,6 +16,9 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 
+REASON_CHARACTERS = 600  # gRPC carries it in a header of 8 KiB, where a character takes up to twelve bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is sent back: a status, and headers beside the usual ones.
@@ -31,12 +34,16 @@ class Answer:
 
 
 class Refusal(Exception):
-    """A request that cannot be answered as asked: the client's reason, with its HTTP status."""
+    """A request that cannot be answered as asked: the client's reason, with its HTTP status.
+
+    A reason quotes what was sent, which may be megabytes: only its first part is kept.
+    """
 
     def __init__(self, status: int, reason: str, headers: Sequence[Header] = ()) -> None:
-        super().__init__(reason)
+        short = reason if len(reason) <= REASON_CHARACTERS else f"{reason[:REASON_CHARACTERS]}…"
+        super().__init__(short)
         self.status = status
-        self.reason = reason
+        self.reason = short
         self.headers = tuple(headers)
 
     def answer(self) -> Answer:

@@ -5,6 +5,7 @@ What counts as missing is the same as in a CSV file of training data.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,14 +27,15 @@ def parse_csv(body: bytes, schema: Schema, limit: int) -> NDArray[np.float32] | 
         Refusal: 400 when it is no CSV in UTF-8, 422 naming the line and column that do not fit, 413 for too many rows.
     """
     names, lines = _read(body, limit)
-    kinds = {column.name: column.kind for column in schema.raw}
+    kinds, known = {column.name: column.kind for column in schema.raw}, frozenset(schema.columns)
     columns = {
         name: _cells([line[j] for line in lines], name, kinds.get(name, ColumnKind.NUMBER))
         for j, name in enumerate(names)
-        if name in schema.columns
+        if name in known
     }
-    for name in names:  # an unknown one has no kind; the refusal says what is known
-        columns.setdefault(name, [None] * len(lines))
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        columns[unknown] = []  # the refusal says what is known
     if not lines:
         raise Refusal(422, "There are no rows below the line of names. Send one or more.")
     return rows_of_columns(columns, schema, limit)
@@ -56,7 +58,8 @@ def _read(body: bytes, limit: int) -> tuple[Sequence[str], list[list[str]]]:
                 )
     except (UnicodeDecodeError, csv.Error) as error:
         raise Refusal(400, f"The body is no CSV in UTF-8: {error}.") from error
-    twice = next((name for name in names if names.count(name) > 1), None)
+    counts = Counter(names)
+    twice = next((name for name in names if counts[name] > 1), None)
     if not names or twice is not None:
         what = f"names the column '{twice}' twice" if names else "is empty"
         raise Refusal(422, f"The first line {what}; name each column once.")

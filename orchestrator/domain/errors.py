@@ -25,6 +25,8 @@ A message says what was given, what is allowed, and what to do now.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_WORD = 200  # characters; a longer one is no slip of a name, and to compare it takes seconds a megabyte
+
 
 class OrchestratorError(Exception):
     """The root of the tree; `exit_code` is what the command line ends with."""
@@ -100,5 +102,7 @@ class InvalidTransition(OrchestratorError):
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest known word, else an empty string."""
+    if len(given) > LONGEST_WORD:
+        return ""
     near = get_close_matches(given, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""

@@ -89,6 +89,14 @@ def test_a_journal_from_before_rollouts_is_read():
     assert (state.rollout, dict(state.withdrawn), state.frozen) == (None, {}, "")
 
 
+def test_a_place_with_grpc_is_the_golden_form_and_its_port():
+    place = Place("127.0.0.1", 8000, "/", 8001)
+    (event,) = decide_place(EndpointState(), place, at=golden("placed")["at"])
+    assert event == {**golden("placed"), "grpc_port": 8001}
+    assert replay([[event]]).place == place
+    assert replay([[golden("placed")]]).place == Place("127.0.0.1", 8000, "/", None)
+
+
 @pytest.mark.parametrize("contest", [None, Contest(3, 2, "file:///b", 0.05, 0.005)])
 def test_a_routing_travels_as_plain_data(contest):
     routing = Routing(3, 1, "file:///a", contest)

@@ -106,6 +106,18 @@ def test_a_wrong_request_is_told_what_is_wrong(ask, app, body, status, reason):
     assert (app.counts.answered, app.counts.refused, app.counts.failed) == (0, 1, 0)
 
 
+def test_a_reason_quotes_no_megabytes(slot):
+    ask = asker(EndpointApp(AppSettings("digits", "secret"), slot))
+    for name in ("x" * 3_000_000, "ж" * 1_000_000):
+        answer = ask("POST", "/predict", json=[{name: 1}])
+        assert answer.status_code == 422
+        assert "unknown column" in answer.json()["error"]
+        assert len(answer.json()["error"]) < 700
+    names = ",".join(f"c{number}" for number in range(200_000))
+    answer = ask("POST", "/predict", content=f"{names}\n1\n", headers={"content-type": "text/csv"})
+    assert (answer.status_code, len(answer.json()["error"]) < 700) == (422, True)
+
+
 def test_a_body_that_grows_too_large_without_saying_so_is_cut(ask):
     async def stream():
         for _ in range(100):

@@ -257,6 +257,11 @@ def test_a_large_request_is_refused_and_many_rows_are_answered(bundle: Bundle) -
     assert (code, "larger than 40000 bytes" in why) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
+def test_a_long_reason_arrives(bundle: Bundle) -> None:
+    code, why = refusal(caller(service_of(bundle, "digits")), "ModelInfer", request(tensor(name="🙂" * 50_000)))
+    assert (code, why.startswith("The input is named '🙂🙂")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 def test_a_failing_model_is_our_fault_and_is_logged(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
