@@ -331,6 +331,10 @@ def test_a_second_endpoint_lives_beside_the_first(
                 client.predict([ROW])
             endpoint_handle("other").promote(str(bundles[1]))
             assert client.predict([ROW]).predictions == (1,)
+        with httpx.Client(headers={"authorization": f"Bearer {other.token}"}) as http:
+            assert http.get(f"{other.url}/docs").status_code == 200
+            document = http.get(f"{other.url}/openapi.json").json()
+            assert (document["info"]["title"], document["servers"]) == ("other", [{"url": "/other"}])
         for endpoint, label in ((other, 1), (address, 0)):  # one port for both: the metadata say whose call it is
             named = "other" if endpoint is other else "shapes"
             answer = call(endpoint, "ModelInfer", two_rows(named), endpoint.token, ("application", named))
