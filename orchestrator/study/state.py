@@ -105,7 +105,7 @@ class StudyState:
         self.scheduler = scheduler
         self.created: Created | None = None
         self.spaces: list[SpaceHeld] = []  # the one it was created with, and each wider one
-        self.extended_to: Budget | None = None  # the largest that `extend` and who asked for more gave it
+        self.extended_to: Budget | None = None  # the last that `extend` gave it
         self.epoch = 0
         self.address = ""
         self.phase = Phase.RUNNING
@@ -317,10 +317,7 @@ class StudyState:
         if self.phase is Phase.ENDED:  # the time between the end and now is nobody's
             self._earlier_seconds, self.opened_at = self.seconds_used(), event.at
         self.phase, self.reason, self.ending_at = Phase.RUNNING, "", None
-        budget = Budget(event.trials, event.seconds)
-        self._set_budget(budget)
-        if self.extended_to is not None and budget.is_larger(self.extended_to):
-            self.extended_to = budget
+        self._set_budget(Budget(event.trials, event.seconds))
 
     def _extended(self, event: Extended) -> None:
         budget = Budget(event.trials, event.seconds)

@@ -46,6 +46,14 @@ def test_who_names_no_budget_takes_what_there_is(make):
     assert len(study.trials) == 6
 
 
+def test_who_asks_and_tells_has_no_limit_and_leaves_none_to_a_later_run(make):
+    study = make(search="random").run(trials=2).extend(trials=4)
+    for _ in range(3):
+        study.tell(study.ask(), 1.0)
+    study.run(trials=6)
+    assert len(study.trials) == 6
+
+
 def test_a_study_in_memory_is_widened_between_ask_and_tell():
     study = Study(space={"x": Float(0, 1)}, minimize="loss", search="tpe", seed=1)
     for _ in range(12):

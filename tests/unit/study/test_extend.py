@@ -51,13 +51,13 @@ def test_what_extend_gave_is_never_made_less_by_a_run(make_lab, asked):
     assert status(lab.state)["budget"] == {"trials": 12, "seconds": None}
 
 
-def test_a_run_may_ask_for_more_than_extend_gave_and_that_stands_as_well(make_lab):
+def test_a_run_may_ask_for_more_than_extend_gave_and_the_next_one_for_less_of_that(make_lab):
     lab = make_lab(**ONE_STEP)
     extend(lab, trials=12)
-    for asked in (15, 12):
+    for asked, given in ((15, 15), (13, 13), (9, 12)):
         lab.restart(budget={"trials": asked})
         lab.write(lab.study.reopen(lab.now))
-        assert lab.state.specification.budget.trials == 15
+        assert lab.state.specification.budget.trials == given
 
 
 @pytest.mark.parametrize("budget", [{}, {"trials": None}])
