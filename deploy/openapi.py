@@ -13,7 +13,7 @@ import numpy as np
 from deploy.bundle import Bundle, Column, ColumnKind, Kind, Schema, Table
 from deploy.bundle.table import Cell
 from deploy.media import ARROW, CSV, JSON
-from deploy.protocol import PREDICTIONS, PROBABILITIES
+from deploy.protocol import PREDICTIONS, PROBABILITIES, output_shapes
 from deploy.served import Served
 from deploy.tensor_rows import input_tensors
 from deploy.tensors import DATATYPES
@@ -77,7 +77,8 @@ def openapi_document(model: str, served: Served, *, server: str, max_rows: int, 
                     "items": {"oneOf": [_reference("Record"), _reference("Cells")]},
                 },
                 "Predictions": _predictions(schema),
-                "Tensor": _tensor(),
+                "Input": _tensor([told["name"] for told in input_tensors(schema)]),
+                "Output": _tensor([told["name"] for told in output_shapes(schema)]),
                 "Error": _object({"error": {"type": "string"}}),
             },
         },
@@ -126,12 +127,12 @@ def _paths(model: str, bundle: Bundle, max_rows: int) -> Json:
             "post": _operation(
                 "infer",
                 "Answers tensors (Open Inference Protocol)",
-                {"200": _answer("The outputs", _object({"outputs": _list(_reference("Tensor"))}, open_=True))},
+                {"200": _answer("The outputs", _object({"outputs": _list(_reference("Output"))}, open_=True))},
                 requestBody={
                     "required": True,
                     "content": {
                         JSON: {
-                            "schema": _object({"inputs": _list(_reference("Tensor"))}, open_=True),
+                            "schema": _object({"inputs": {**_list(_reference("Input")), "minItems": 1}}, open_=True),
                             "example": {"inputs": example_tensors(bundle)},
                         }
                     },
@@ -160,7 +161,12 @@ def example_tensors(bundle: Bundle) -> list[Json]:
 
 
 def _feedback() -> Json:
-    entry = _object({"id": _TEXT, "label": {"description": "The true label; of an answer of several rows, a list."}})
+    entry = _object(
+        {
+            "id": {"type": "string", "minLength": 1},
+            "label": {"description": "The true label; of an answer of several rows, a list."},
+        }
+    )
     body = {"schema": {"oneOf": [entry, {**_list(entry), "minItems": 1}]}}
     taken = _answer("How many were taken", _object({"accepted": {"type": "integer"}}))
     content = {"required": True, "content": {JSON: body}}
@@ -184,7 +190,11 @@ def _predict_bodies(bundle: Bundle, max_rows: int) -> Json:
             },
         },
         CSV: {
-            "schema": {"type": "string", "description": f"A line of column names, then up to {max_rows} rows."},
+            "schema": {
+                "type": "string",
+                "minLength": 1,
+                "description": f"A line of column names, then up to {max_rows} rows.",
+            },
             "example": _csv(records),
         },
         ARROW: {"schema": {"type": "string", "contentMediaType": ARROW, "description": "An Arrow IPC stream."}},
@@ -246,8 +256,12 @@ def _columns_of(schema: Schema) -> tuple[Column, ...]:
     return schema.raw or tuple(Column(name) for name in schema.columns)
 
 
-def _tensor() -> Json:
-    cells = {"name": _TEXT, "datatype": {"enum": list(DATATYPES)}, "shape": _list({"type": "integer", "minimum": 0})}
+def _tensor(names: list[str]) -> Json:
+    cells = {
+        "name": {"enum": names},
+        "datatype": {"enum": list(DATATYPES)},
+        "shape": _list({"type": "integer", "minimum": 0}),
+    }
     needed = tuple(cells)
     return _object({**cells, "data": {"type": "array"}, "parameters": {"type": "object"}}, needed=needed, open_=True)
 
