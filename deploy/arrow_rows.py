@@ -2,7 +2,8 @@
 
 Whatever a stream claims, no more memory is taken than a small multiple of its bytes: compressed buffers are refused
 before they are unpacked, offsets are checked before texts are made of them, and types that may repeat what they hold
-are refused, dictionaries aside, whose words are made once.
+are refused but for two: a dictionary's words are made once, and texts as views, which are all that polars has, are
+measured first.
 """
 
 import math
@@ -17,6 +18,8 @@ from deploy.arrow_messages import BATCH, message_heads
 from deploy.asgi import Refusal
 from deploy.bundle import ColumnKind, Schema, Table
 from deploy.rows import rows_of_columns, too_many_rows
+
+TEXT_BYTES = 64 * 1024 * 1024
 
 
 def parse_arrow(body: bytes, schema: Schema, limit: int) -> NDArray[np.float32] | Table:
@@ -39,8 +42,9 @@ def parse_arrow(body: bytes, schema: Schema, limit: int) -> NDArray[np.float32] 
         raise Refusal(422, "Two columns have the same name; give each one of its own.")
     kinds = {column.name: column.kind for column in schema.raw}
     columns: dict[str, list[Any]] = {}
+    room = _Room(TEXT_BYTES)
     for j, name in enumerate(names):
-        column = _Column(name, kinds.get(name, ColumnKind.NUMBER))
+        column = _Column(name, kinds.get(name, ColumnKind.NUMBER), room)
         is_known = name in schema.columns  # else it is refused by name, whatever it holds
         columns[name] = [cell for batch in batches for cell in column.cells(batch.column(j))] if is_known else []
     return rows_of_columns(columns, schema, limit)
@@ -56,12 +60,27 @@ def _check_heads(body: bytes, limit: int) -> None:
             raise too_many_rows(rows, limit)
 
 
+class _Room:
+    """How many bytes of text a request's views may still become: many of them may show the same bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def take(self, views: pa.Array) -> None:
+        """Refuses (413) views of more than is left. A view is 16 bytes, of which the first four are its length."""
+        heads = np.frombuffer(views.buffers()[1], dtype="<i4").reshape(-1, 4)[views.offset : views.offset + len(views)]
+        self._left -= int(heads[:, 0][views.is_valid().to_numpy(zero_copy_only=False)].sum(dtype=np.int64))
+        if self._left < 0:
+            raise Refusal(413, f"The stream's texts are more than {TEXT_BYTES} bytes. Send fewer rows.")
+
+
 class _Column:
     """Makes plain cells of the arrays of one column; a dictionary's word is made once, however often it is used."""
 
-    def __init__(self, name: str, kind: ColumnKind) -> None:
+    def __init__(self, name: str, kind: ColumnKind, room: _Room) -> None:
         self._name = name
         self._kind = kind
+        self._room = room
         self._words: dict[tuple[int, int, int], Any] = {}
 
     def cells(self, array: pa.Array) -> Sequence[Any]:
@@ -71,6 +90,8 @@ class _Column:
             return [None if code is None else self._word(dictionary, code) for code in codes]
         if not any(is_kind(array.type) for is_kind in _TAKEN[self._kind]):
             raise Refusal(422, f"The column '{self._name}' is of Arrow's type {array.type}; {self._needed} is needed.")
+        if pa.types.is_string_view(array.type) and len(array):
+            self._room.take(array)
         try:
             return _plain(array)
         except (pa.ArrowException, ValueError, OverflowError) as error:  # a date in the year 300,000
@@ -100,7 +121,7 @@ def _plain(array: pa.Array) -> Sequence[Any]:
 
 
 Test = Callable[[pa.DataType], bool]
-_TEXTS: tuple[Test, ...] = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
+_TEXTS: tuple[Test, ...] = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
 _TAKEN: Mapping[ColumnKind, tuple[Test, ...]] = {
     ColumnKind.NUMBER: (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null),
     ColumnKind.CATEGORY: _TEXTS,

@@ -109,10 +109,6 @@ def _table(given: Any) -> Any:
         table = pa.Table.from_pandas(given, preserve_index=False) if _is_pandas(given) else pa.table(given)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise EndpointError(f"The table cannot be sent: {error}") from error
-    for j, field in enumerate(table.schema):
-        if pa.types.is_string_view(field.type):  # as polars has it, and an endpoint takes none
-            column = table.column(j).cast(pa.large_string())
-            table = table.set_column(j, field.name, column)
     return table.replace_schema_metadata(None)
 
 

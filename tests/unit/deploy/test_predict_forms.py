@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,8 @@ def test_csv_that_does_not_fit_is_refused(ask: Ask, text: bytes, status: int, re
             "plan": pa.array(["pro", "gold"], pa.large_string()),
         },
         {**TABLE, "plan": pa.array(["pro", "gold"]).dictionary_encode()},
+        {**TABLE, "plan": pa.array(["pro", "gold, longer than what fits into a view"], pa.string_view())},
+        {**TABLE, "plan": pa.DictionaryArray.from_arrays([1, 0], pa.array(["gold", "pro"], pa.string_view()))},
         pa.concat_tables([pa.table(TABLE).slice(0, 1), pa.table(TABLE).slice(1)]),
     ],
 )
@@ -181,7 +184,7 @@ def nothing_of(size: int) -> pa.Table:
         (stream(nothing_of(1)), 422, "column 'plan': nothing (null) was given"),
         (stream({**TABLE, "age": ["3", "4"]}), 422, "'age' is of Arrow's type string; a number is needed"),
         (stream({**TABLE, "plan": [3, 4]}), 422, "'plan' is of Arrow's type int64; a text is needed"),
-        (stream({**TABLE, "plan": pa.array(["a", "b"], pa.string_view())}), 422, "type string_view; a text"),
+        (stream({**TABLE, "plan": pa.array([b"a", b"b"], pa.binary_view())}), 422, "type binary_view; a text"),
         (stream({**TABLE, "paid": [1, 0]}), 422, "'paid' is of Arrow's type int64; a truth value is needed"),
         (stream({**TABLE, "age": [[1], [2]]}), 422, "type list<item: int64>; a number is needed"),
         (stream({**TABLE, "aeg": [1, 2]}), 422, "no column 'aeg'. Did you mean 'age'?"),
@@ -197,6 +200,20 @@ def test_an_arrow_stream_that_does_not_fit_is_refused(ask: Ask, body: bytes, sta
     answer = send(ask, body, ARROW)
     assert reason in answer.json()["error"]
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("as_dictionary", [False, True])
+def test_views_of_the_same_bytes_are_measured_before_texts_are_made(tmp_path: Path, as_dictionary: bool) -> None:
+    text = b"x" * 3_000_000
+    view = struct.pack("<i4sii", len(text), text[:4], 0, 0)
+    buffers = [None, pa.py_buffer(view * 1000), pa.py_buffer(text)]
+    views = pa.Array.from_buffers(pa.string_view(), 1000, buffers)
+    plan = pa.DictionaryArray.from_arrays(pa.array(range(1000)), views) if as_dictionary else views
+    ask = asker(Bundle.open(write(tmp_path / "plans")), "plans", max_rows=4096)
+    body = stream({"age": [1] * 1000, "plan": plan, "paid": [True] * 1000})
+    assert len(body) < 4_000_000
+    answer = send(ask, body, ARROW)
+    assert (answer.status_code, "texts are more than 67108864 bytes" in answer.json()["error"]) == (413, True)
 
 
 def test_a_stream_damaged_anywhere_is_answered_or_refused(ask: Ask) -> None:
