@@ -31,7 +31,8 @@ class MemoryJournal:
         if self._closed:
             raise StorageError("this journal was closed; open it again to append")
         if events:
-            self._batches.append(encode_events(events))
+            # orjson's own bytes keep the kilobyte in which they were written: a copy is as long as it is
+            self._batches.append(memoryview(encode_events(events)).tobytes())
 
     def read(self) -> Iterator[list[dict[str, Any]]]:
         """Yields the batches in the order in which they were appended; each time fresh copies."""
