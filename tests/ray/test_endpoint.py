@@ -239,6 +239,44 @@ def test_promoting_while_requests_flow_loses_none(
     assert {label for label, _ in load.answers} == set(range(CLASSES))
 
 
+def test_promoting_while_calls_flow_over_grpc_loses_none(
+    address: EndpointAddress, handle: EndpointHandle, bundles: list[Path]
+) -> None:
+    over, answers, errors = threading.Event(), [], []
+    metadata = [("authorization", f"Bearer {address.token}")]
+
+    def ask_on() -> None:
+        with grpc.insecure_channel(address.grpc_target) as channel:
+            ask = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer",
+                request_serializer=messages.ModelInferRequest.SerializeToString,
+                response_deserializer=messages.ModelInferResponse.FromString,
+            )
+            while not over.is_set():
+                try:
+                    answers.append(ask(two_rows("shapes"), metadata=metadata, timeout=30))
+                except grpc.RpcError as error:
+                    errors.append(str(error))
+
+    handle.promote(str(bundles[0]))
+    thread = threading.Thread(target=ask_on)
+    thread.start()
+    try:
+        wait_until(lambda: len(answers) > 3)
+        for turn in range(8):
+            label = (turn + 1) % CLASSES
+            handle.promote(str(bundles[label]))
+            answer = call(address, "ModelInfer", two_rows("shapes"), address.token)
+            assert list(answer.outputs[0].contents.int64_contents) == [label, label]
+    finally:
+        over.set()
+        thread.join()
+    assert errors == []
+    for answer in answers:
+        label = answer.parameters["trial"].int64_param - 100
+        assert list(answer.outputs[0].contents.int64_contents) == [label, label]
+
+
 def test_promoting_what_answers_again_changes_nothing(handle: EndpointHandle, bundles: list[Path]) -> None:
     first = handle.promote(str(bundles[3]))
     again = handle.promote(bundles[3].as_uri())
