@@ -20,26 +20,29 @@ WIDER = {
 }
 
 
+@pytest.mark.parametrize("execution", ["pooled", "tune"])
 def test_a_running_study_takes_a_wider_space_and_an_older_file_takes_nothing_back(
-    ray_session: str, tmp_path: Path
+    ray_session: str, tmp_path: Path, execution: str
 ) -> None:
-    given = specification(tmp_path, "wider", trainable=SLOWLY, search="sobol", budget={"trials": 4})
+    given = specification(
+        tmp_path, f"wider-{execution}", trainable=SLOWLY, search="sobol", budget={"trials": 4}, execution=execution
+    )
     running = begin(given, ray_session)
     wait_for(lambda: running.status()["best"], "a first value")
     with pytest.raises(InvalidSpace, match="'y' is missing"):
         running.extend(None, None, {"x": WIDER["x"]})
     with pytest.raises(InvalidSpecification, match="4 trials already"):
         running.extend(3, None)
-    running.extend(16, None, WIDER)
+    running.extend(10, None, WIDER)
     ray.kill(running.study, no_restart=False)
     again = begin(given, ray_session)  # the old file, and an actor that had only that one when it was made
     ended = run_to_end(again)
     runner = again.runner_status()
     again.release()
-    assert (ended["reason"], ended["trials"], ended["budget"]["trials"]) == ("finished", 16, 16)
+    assert (ended["reason"], ended["trials"], ended["budget"]["trials"]) == ("finished", 10, 10)
     assert runner["hook_errors"] == []
-    check_laws(given.with_changes(budget=Budget(16)))
-    state = read_study(tmp_path, "wider").state
+    check_laws(given.with_changes(budget=Budget(10)))
+    state = read_study(tmp_path, given.study).state
     first = ended["widened"][0]["first_trial"]
     old, new = state.trials[:first], state.trials[first:]
     assert first <= 4
