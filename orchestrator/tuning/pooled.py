@@ -64,10 +64,13 @@ class PooledWorker(tune.Trainable):  # type: ignore[misc]
 class WorkerSearcher(Searcher):  # type: ignore[misc]
     """Gives Tune a worker's configuration while the study wants one more."""
 
-    def __init__(self, wanted: Wanted, configuration: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(
+        self, wanted: Wanted, configuration: Callable[[str], dict[str, Any]], ended: Callable[[str], bool]
+    ) -> None:
         super().__init__(metric="value", mode="max")
         self._wanted = wanted
         self._configuration = configuration
+        self._ended = ended
         self.live: dict[str, str] = {}  # Tune's trial id -> worker
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -75,7 +78,8 @@ class WorkerSearcher(Searcher):  # type: ignore[misc]
         wanted = self._wanted()
         if wanted < 0:
             return str(Searcher.FINISHED)
-        if len(self.live) >= wanted:
+        # one whose host went silent stays in Tune's books until Ray gives the host up, and is replaced before
+        if sum(not self._ended(worker) for worker in self.live.values()) >= wanted:
             return None
         configuration = self._configuration(trial_id)
         self.live[trial_id] = configuration["worker"]
@@ -98,6 +102,7 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
     def __init__(self, lost: Lost) -> None:
         self._lost = lost
         self._actors: dict[str, Any] = {}
+        self._ended: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Remembers the worker's actor."""
@@ -121,6 +126,11 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
         """Ends the processes of workers whose time is over; user code may hold them for hours."""
         for worker in workers & set(self._actors):
             ray.kill(self._actors.pop(worker))
+            self._ended.add(worker)
+
+    def has_ended(self, worker: str) -> bool:
+        """Returns whether the worker was ended here; Tune may not know yet."""
+        return worker in self._ended
 
 
 def was_outage(trial: Any) -> bool:
@@ -173,5 +183,5 @@ def run_pooled(
     def configuration(trial_id: str) -> dict[str, Any]:
         return {"worker": f"{life}-{trial_id}", "study": study, "workshop": workshop}
 
-    searcher = WorkerSearcher(wanted, configuration)
+    searcher = WorkerSearcher(wanted, configuration, watch.has_ended)
     fit(PooledWorker, searcher=searcher, callbacks=[watch], resources=resources_of(cpu, gpu), room_name=room_name)

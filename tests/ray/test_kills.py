@@ -3,15 +3,18 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray.util import placement_group, placement_group_table
 from studies import SLOWLY, begin, check_laws, events, run_to_end, specification, wait_for, worker_processes
 
 from orchestrator.process_graph.launch import RunningStudy
 from orchestrator.process_graph.placements import placement_name
+from orchestrator.tuning.pooled import WorkerSearcher, WorkerWatch
 
 pytestmark = pytest.mark.ray
 
@@ -114,3 +117,20 @@ def test_a_hanging_trial_is_given_up_after_its_timeout_and_its_process_ended(
     assert ended["states"]["complete"] == 3
     failures = [event["failure"] for event in events(given) if event["type"] == "failed"]
     assert [failure["cause"] for failure in failures] == ["timeout"]
+
+
+class Process:
+    """An actor with nothing to do."""
+
+
+def test_a_worker_that_was_ended_is_replaced_before_tune_knows(ray_session: str) -> None:
+    watch = WorkerWatch(lambda worker, cause, blame: None)
+    searcher = WorkerSearcher(lambda: 1, lambda trial_id: {"worker": f"worker-{trial_id}"}, watch.has_ended)
+    assert searcher.suggest("a") == {"worker": "worker-a"}
+    state = SimpleNamespace(ray_actor=ray.remote(Process).remote())
+    watch.on_trial_start(0, [], SimpleNamespace(config={"worker": "worker-a"}, temporary_state=state))
+    assert searcher.suggest("b") is None
+    watch.kill(frozenset({"worker-a"}))
+    assert searcher.suggest("b") == {"worker": "worker-b"}
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("c") is None, "Tune's late word about it makes no room for another"
