@@ -1,7 +1,7 @@
 """What a study asks of the cluster before it spends a trial: a host with room, and a storage that all hosts see.
 
-Also where things of a study live: its actors and its endpoint on the head, whose loss a cluster does not outlive in any
-case. Workers are on every host, and any other host may go.
+Also where things of a study live: its actors on the head, whose loss a cluster outlives only with a store of its own
+for Ray's state. Workers are on every host, and any other host may go.
 """
 
 import secrets

@@ -37,6 +37,7 @@ LOOP_SECONDS = 0.1
 MISSED_SECONDS = 2 * OUTAGE_SECONDS  # a storage that is missed is spoken of for so long: who waits for it is silent
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
 HOSTS_SECONDS = 3.0  # between looks at which hosts there are
+ENDPOINT_SECONDS = 5.0  # before an endpoint that did not come up is tried again
 LOAD_SECONDS = 0.3  # between looks at how many replicas are wanted, where they come and go
 UNWATCHED_SECONDS = 600.0  # after the end: whoever watches releases the actors, and nobody may have
 MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
@@ -218,8 +219,9 @@ class Runner:
             if self._endpoint is not None:
                 is_ending = word["phase"] == "ending"
                 promoter.promote(self._endpoint.name, word["challenger"], is_ending=is_ending)
-            elif self._endpoint_error:
-                promoter.refuse(word["challenger"], f"there is no endpoint: {self._endpoint_error}")
+            elif self._endpoint_error and word["phase"] == "ending":
+                # until then it is tried again, and the challenger waits
+                ray.get(self._study.serves_no_more.remote(f"there is no endpoint: {self._endpoint_error}"))
         self._keep_beats()
         self._follow_load()
         self._follow_hosts()
@@ -269,17 +271,20 @@ class Runner:
     def _bring_endpoint_up(self) -> None:
         serve = self._specification.serve
         assert serve is not None
-        try:
-            self._endpoint = start_endpoint(
-                serve.name,
-                str(self._storage),
-                host=serve.host,
-                port=serve.port,
-                grpc_port=serve.grpc_port,
-                scale=scale_of(serve),
-            )
-        except Exception as error:  # noqa: BLE001 - a thread's edge: tuning goes on, the driver shows it
-            self._endpoint_error = str(error)
+        while self._endpoint is None:
+            try:
+                self._endpoint = start_endpoint(
+                    serve.name,
+                    str(self._storage),
+                    host=serve.host,
+                    port=serve.port,
+                    grpc_port=serve.grpc_port,
+                    scale=scale_of(serve),
+                )
+                self._endpoint_error = ""
+            except Exception as error:  # noqa: BLE001 - a thread's edge: tuning goes on, the driver shows it
+                self._endpoint_error = str(error)
+                time.sleep(ENDPOINT_SECONDS)
 
 
 def _endpoint_dict(address: EndpointAddress) -> dict[str, Any]:

@@ -98,6 +98,10 @@ class StudyActor:
         """The endpoint refused the bundle."""
         self._keeper.rejected(bundle, reason)
 
+    def serves_no_more(self, reason: str) -> None:
+        """There is no endpoint, and nothing to wait for."""
+        self._keeper.serves_no_more(reason)
+
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Adds a trial with a configuration of the user's."""
         self._keeper.enqueue(dict(params))

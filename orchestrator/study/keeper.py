@@ -179,6 +179,10 @@ class StudyKeeper:
         """Records what the trivial predictor reaches."""
         self._do(lambda now: self.study.measured(now, baseline=baseline, data_sha256=data_sha256))
 
+    def serves_no_more(self, reason: str) -> None:
+        """Rejects what waits for an endpoint, and exports nothing more."""
+        self._do(lambda now: self.study.serves_no_more(reason, now))
+
     def enqueue(self, params: Configuration) -> None:
         """Adds a trial with a configuration of the user's."""
         self._do(lambda now: self.study.enqueue(params, now))

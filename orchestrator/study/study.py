@@ -50,6 +50,7 @@ class Study:
         self.state = StudyState(specification, suggester, scheduler)
         self.workers = 1  # how many run side by side, as far as the edge knows
         self._asked = specification.budget  # what this life was asked for; earlier ones may have had another
+        self._serves = True  # as far as the edge knows
         self._ledger = Ledger(self.state)
         self._hearing = Hearing(self._ledger)
         self._orders = Orders(self._ledger)
@@ -132,6 +133,7 @@ class Study:
         return in_time and self._orders.has_work(self._asked)
 
     def _go_on(self, now: float) -> None:
+        self._serves = True
         self._ledger.enter(Reopened(now, self._asked.trials, self._asked.seconds))
 
     def tick(self, now: float) -> list[Event]:
@@ -195,7 +197,7 @@ class Study:
         if lost is not None:
             return runs, [lost]
         for _ in range(room - len(runs)):
-            export = self._orders.next_export(message.worker, now)
+            export = self._orders.next_export(message.worker, now) if self._serves else None
             if export is not None:
                 return runs, [export]
             run = self._orders.next_run(message.worker, now)
@@ -274,6 +276,17 @@ class Study:
             self._ledger.enter(Rejected(now, bundle, reason))
         return self._settled(now)
 
+    def serves_no_more(self, reason: str, now: float) -> list[Event]:
+        """Rejects the bundle that waits for an endpoint and exports nothing more in this life: there is none.
+
+        Without it every next best checkpoint would be exported, only to be rejected.
+        """
+        self._serves = False
+        waiting = awaiting_promotion(self.state)
+        if waiting is not None:
+            self._ledger.enter(Rejected(now, waiting, reason))
+        return self._settled(now)
+
     def rolled_back(self, version: str, now: float) -> list[Event]:
         """Records that the endpoint answers with an earlier version again; the one that did is not put up again."""
         champion = self.state.champion
@@ -290,7 +303,9 @@ class Study:
     def _is_all_exported(self) -> bool:
         """Whether the workers are not needed any more once the study is ending."""
         state = self.state
-        return state.counts[TrialState.RUNNING] == 0 and state.open_bundle() is None and next_export(state) is None
+        if state.counts[TrialState.RUNNING] or state.open_bundle() is not None:
+            return False
+        return not self._serves or next_export(state) is None
 
     def _end_if_done(self, now: float) -> None:
         if self.state.phase is Phase.ENDING and self._is_all_exported():

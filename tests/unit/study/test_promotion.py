@@ -28,6 +28,11 @@ def finish(lab, *losses, worker="w"):
     return numbers
 
 
+def finish_at_once(lab, *losses):
+    for number, loss in zip(lab.ask(room=len(losses)), losses, strict=True):
+        lab.say(number, loss)
+
+
 def bundle_of(lab):
     """What a worker is told to export now, if anything."""
     orders = lab.send("exporter").exports
@@ -235,3 +240,22 @@ def test_after_a_rollback_the_same_challenger_is_not_put_up_again(served):
     finish(served, 0.6)
     assert bundle_of(served).trial == 3
     assert served.study.rolled_back("1", served.now) == []
+
+
+def test_a_study_without_an_endpoint_ends_and_does_not_export_one_after_the_other(served):
+    finish_at_once(served, 0.9, 0.5, 0.7)
+    make(served, bundle_of(served))
+    served.write(served.study.stop(served.now))
+    assert served.state.phase is Phase.ENDING, "its challenger waits for an endpoint"
+    served.write(served.study.serves_no_more("there is no endpoint", served.now))
+    assert served.state.phase is Phase.ENDED
+    assert [(record.trial, record.state) for record in served.state.bundles.values()] == [(1, BundleState.REJECTED)]
+
+
+def test_a_study_that_goes_on_looks_for_an_endpoint_again(served):
+    finish_at_once(served, 0.9, 0.5)
+    served.write(served.study.stop(served.now))
+    served.write(served.study.serves_no_more("there is no endpoint", served.now))
+    assert served.state.phase is Phase.ENDED
+    served.write(served.study.reopen(served.now))
+    assert bundle_of(served).trial == 1
