@@ -4,8 +4,9 @@ The same trainable, trials, reports and checkpoints on both sides: trials of 9 s
 2 workers, no early stopping. A proxy before the server counts requests and bytes, from the first to the last; what goes
 to a checkpoint's own objects is told apart from the rest, which is what reports cost. "Default" is what `tune.Tuner`
 does by itself. "Tuned" Ray Tune reuses its actors, has its loggers off, and writes down how it stands at its end only:
-it keeps no report on the storage, where ours keeps all. The server is moto, which `tests/system/prepare.sh moto`
-installs.
+it keeps no report on the storage, where ours keeps all. Both of Ray Tune's counts and ours grow with the seconds that a
+run takes (it syncs, and we renew a lease, by the clock), its far more: on a busy machine the ratio flatters us.
+The server is moto, which `tests/system/prepare.sh moto` installs.
 
     python benchmarks/storage.py [--quick] [--json FILE]
 """
