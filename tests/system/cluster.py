@@ -117,6 +117,8 @@ class Cluster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # a test that runs in a shell's background has inherited that Ctrl-C is ignored
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         return Watching(process, log)
 
