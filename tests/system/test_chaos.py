@@ -1,7 +1,7 @@
 """Random kill -9 of every kind of process while a study tunes and serves; the same command again; the laws hold.
 
-A failing course prints its seed: `CHAOS_SEED=… pytest tests/system/test_chaos.py` kills in that order. `CHAOS_KILLS`
-says how many.
+`CHAOS_SEED=… CHAOS_KILLS=… pytest tests/system/test_chaos.py` takes another order, and more or fewer of them; at what
+moment they come is left to the machine in any case.
 """
 
 import os
@@ -34,8 +34,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "orchestrator"
+# twenty kills in this seed's order hit each kind of process
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
-SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 10_000)))
+SEED = int(os.environ.get("CHAOS_SEED", "23"))
 PATIENCE_SECONDS = 180.0
 TRIALS = 2_000  # more than are begun before the last kill; then the budget is left to end it
 
