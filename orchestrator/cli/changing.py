@@ -13,7 +13,7 @@ from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.summary import REASONS
 from orchestrator.domain.errors import InvalidInput
-from orchestrator.domain.specification import parse_seconds
+from orchestrator.domain.sections import parse_seconds
 from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.study import Layout, Phase, StudyState, read_study

@@ -6,7 +6,8 @@ from deploy import EndpointAddress, start_endpoint
 from deploy.tokens import ensure_token
 from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.domain.specification import ServeSpecification, StudySpecification
+from orchestrator.domain.serving import ServeSpecification
+from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.process_graph.arbiter import scale_of
 from orchestrator.process_graph.session import claim_session, connect, start_session

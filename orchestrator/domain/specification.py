@@ -5,81 +5,23 @@ in. What names mean to other rooms (a search engine, a scheduler) is checked her
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-from orchestrator.domain.errors import InvalidSpecification, did_you_mean
+from orchestrator.domain.errors import InvalidSpecification
 from orchestrator.domain.grid import check_grid
-from orchestrator.domain.rollout import DEFAULT_SECONDS, DEFAULT_STEPS, ROLLOUTS, SHADOW, RolloutPlan
+from orchestrator.domain.sections import choice_of, name_of, number_of, parse_seconds, refusal, section_of, text_of
+from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.space import Space
 from orchestrator.domain.trials import Objective
 
 EXECUTIONS = ("auto", "tune", "pooled", "inline")
 ENGINES = ("auto", "random", "grid", "sobol", "tpe")
 SCHEDULERS = ("asha", "none")
-SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority")
-PRIORITIES = ("serving", "tuning")
 MODES = ("pause", "stop")
 GOALS = ("minimize", "maximize")
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DEFAULT_TRIALS = 100  # where a study names no budget at all
 UNBOUNDED = 2**31 - 1  # a resource that no trial reaches: "until it ends by itself"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _fail(where: str, given: Any, allowed: str) -> InvalidSpecification:
-    return InvalidSpecification(f"{where}: given {given!r}; {allowed}")
-
-
-def _section(where: str, given: Any, known: Iterable[str]) -> Mapping[str, Any]:
-    """Returns the section as a mapping that holds known keys only."""
-    known = tuple(known)
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise _fail(where, given, f"it takes {{{', '.join(known)}}}")
-    for key in given:
-        if key not in known:
-            raise InvalidSpecification(
-                f"{where}: unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}"
-            )
-    return given
-
-
-def _choice(where: str, given: Any, allowed: tuple[str, ...]) -> str:
-    if given not in allowed:
-        raise InvalidSpecification(
-            f"{where}: given {given!r}; it is one of {', '.join(allowed)}.{did_you_mean(str(given), allowed)}"
-        )
-    return str(given)
-
-
-def _number(where: str, given: Any, low: float, high: float | None = None, *, whole: bool = False) -> Any:
-    """Returns a number within [low, high]; text such as "1e-3" too, because YAML 1.1 reads that as text."""
-    number = given
-    if isinstance(given, str):
-        with suppress(ValueError):
-            number = int(given) if whole else float(given)
-    kinds = int if whole else int | float
-    top = math.inf if high is None else high
-    if isinstance(number, bool) or not isinstance(number, kinds) or not low <= number <= top or number == math.inf:
-        kind = "a whole number" if whole else "a number"
-        raise _fail(where, given, f"it takes {kind} of at least {low}" + (f" and at most {high}" if high else ""))
-    return number
-
-
-def parse_seconds(where: str, given: Any) -> float:
-    """Returns seconds from a number or from text such as "90s", "10m" or "1.5h"."""
-    if isinstance(given, str):
-        match = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h|d)?\s*", given)
-        with suppress(ValueError):
-            given = float(match[1]) * SECONDS[match[2] or "s"] if match else given
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
-        raise _fail(where, given, 'it takes a time above 0, such as 90, "90s", "10m" or "1.5h"')
-    return float(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +40,15 @@ class DataSpecification:
         if given is None:
             return None
         given = {"source": given} if isinstance(given, str) else given
-        section = _section("data", given, [f.name for f in fields(cls)])
+        section = section_of("data", given, [f.name for f in fields(cls)])
         if not isinstance(section.get("source"), str):
-            raise _fail(
+            raise refusal(
                 "data.source", section.get("source"), "it takes text, such as sklearn:digits or module:function"
             )
-        shares = {key: _number(f"data.{key}", section.get(key, 0.2), 0.01, 0.9) for key in ("test", "validation")}
+        shares = {key: number_of(f"data.{key}", section.get(key, 0.2), 0.01, 0.9) for key in ("test", "validation")}
         if sum(shares.values()) >= 1:
-            raise _fail("data", shares, "test and validation together must leave rows to train on")
-        seed = _number("data.seed", section.get("seed", 0), 0, whole=True)
+            raise refusal("data", shares, "test and validation together must leave rows to train on")
+        seed = number_of("data.seed", section.get("seed", 0), 0, whole=True)
         return cls(section["source"], section.get("target"), shares["test"], shares["validation"], seed)
 
 
@@ -131,16 +73,16 @@ class SchedulerSpecification:
     def from_dict(cls, given: Any) -> "SchedulerSpecification":
         """Returns the parsed section; without one every trial runs to its own end."""
         given = {"kind": given} if isinstance(given, str) else given
-        section = _section("scheduler", given, [f.name for f in fields(cls)])
-        kind = _choice("scheduler.kind", section.get("kind", "asha" if section else "none"), SCHEDULERS)
-        low = _number("scheduler.min", section.get("min", 1), 1, whole=True)
-        high = _number("scheduler.max", section.get("max", 27 if kind == "asha" else UNBOUNDED), 1, whole=True)
+        section = section_of("scheduler", given, [f.name for f in fields(cls)])
+        kind = choice_of("scheduler.kind", section.get("kind", "asha" if section else "none"), SCHEDULERS)
+        low = number_of("scheduler.min", section.get("min", 1), 1, whole=True)
+        high = number_of("scheduler.max", section.get("max", 27 if kind == "asha" else UNBOUNDED), 1, whole=True)
         if low > high:
-            raise _fail("scheduler", dict(section), f"min {low} is above max {high}")
-        mode = _choice("scheduler.mode", section.get("mode", "pause"), MODES)
+            raise refusal("scheduler", dict(section), f"min {low} is above max {high}")
+        mode = choice_of("scheduler.mode", section.get("mode", "pause"), MODES)
         if "mode" in section and kind != "asha":
-            raise _fail("scheduler.mode", mode, f"only asha takes a mode, this one is {kind}")
-        return cls(kind, low, high, _number("scheduler.eta", section.get("eta", 3), 2, whole=True), mode)
+            raise refusal("scheduler.mode", mode, f"only asha takes a mode, this one is {kind}")
+        return cls(kind, low, high, number_of("scheduler.eta", section.get("eta", 3), 2, whole=True), mode)
 
 
 def _unlimited(limit: float | None) -> float:
@@ -174,11 +116,11 @@ class Budget:
     @classmethod
     def from_dict(cls, given: Any) -> "Budget":
         """Returns the parsed section."""
-        section = _section("budget", given, ("trials", "time"))
+        section = section_of("budget", given, ("trials", "time"))
         trials = section.get("trials")
         time = section.get("time")
         return cls(
-            None if trials is None else _number("budget.trials", trials, 1, whole=True),
+            None if trials is None else number_of("budget.trials", trials, 1, whole=True),
             None if time is None else parse_seconds("budget.time", time),
         )
 
@@ -194,12 +136,12 @@ class Resources:
     @classmethod
     def from_dict(cls, given: Any) -> "Resources":
         """Returns the parsed section."""
-        section = _section("resources", given, [f.name for f in fields(cls)])
+        section = section_of("resources", given, [f.name for f in fields(cls)])
         concurrent = section.get("concurrent")
         return cls(
-            float(_number("resources.cpu", section.get("cpu", 1), 0.01)),
-            float(_number("resources.gpu", section.get("gpu", 0), 0)),
-            None if concurrent is None else _number("resources.concurrent", concurrent, 1, whole=True),
+            float(number_of("resources.cpu", section.get("cpu", 1), 0.01)),
+            float(number_of("resources.gpu", section.get("gpu", 0), 0)),
+            None if concurrent is None else number_of("resources.concurrent", concurrent, 1, whole=True),
         )
 
 
@@ -214,140 +156,10 @@ class FailurePolicy:
     @classmethod
     def from_dict(cls, given: Any) -> "FailurePolicy":
         """Returns the parsed section."""
-        section = _section("failures", given, [f.name for f in fields(cls)])
+        section = section_of("failures", given, [f.name for f in fields(cls)])
         values = {f.name: section.get(f.name, f.default) for f in fields(cls)}
         low = {"crashes": 0, "errors": 0, "alike": 1}
-        return cls(**{key: _number(f"failures.{key}", value, low[key], whole=True) for key, value in values.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleSpecification:
-    """When an endpoint has too few replicas, and for how long too many before some go."""
-
-    ongoing: float = 8.0  # requests at once for each replica
-    latency_seconds: float | None = None  # from a request's arrival to its answer, on average
-    down_seconds: float = 30.0
-
-    @classmethod
-    def from_dict(cls, given: Any) -> "ScaleSpecification":
-        """Returns the parsed section."""
-        section = _section("serve.scale", given, ("ongoing", "latency", "down"))
-        default, latency = cls(), section.get("latency")
-        return cls(
-            float(_number("serve.scale.ongoing", section.get("ongoing", default.ongoing), 0.1)),
-            None if latency is None else parse_seconds("serve.scale.latency", latency),
-            parse_seconds("serve.scale.down", section.get("down", default.down_seconds)),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the section that `from_dict` takes."""
-        return {"ongoing": self.ongoing, "latency": self.latency_seconds, "down": self.down_seconds}
-
-
-@dataclass(frozen=True, slots=True)
-class ServeSpecification:
-    """The endpoint that the study feeds, and by how much a challenger must beat the champion."""
-
-    name: str
-    port: int = 8000
-    replicas: int = 1  # the least; they are reserved from the start
-    replica_cpus: float = 1.0
-    margin: float = 0.0
-    host: str = "127.0.0.1"
-    grpc_port: int | None = None  # None: no gRPC
-    rollout: RolloutPlan = field(default_factory=RolloutPlan)
-    most_replicas: int = 1
-    scale: ScaleSpecification = field(default_factory=ScaleSpecification)
-    priority: str = "serving"
-
-    @classmethod
-    def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
-        """Returns the parsed section, or None where nothing is served."""
-        if given is None or given is False:
-            return None
-        section = _section("serve", {} if given is True else given, SERVE_KEYS)
-        least, most = _replicas(section.get("replicas", 1))
-        promote = _section("serve.promote", section.get("promote"), ("margin",))
-        grpc_port = section.get("grpc_port")
-        return cls(
-            _name("serve.name", section.get("name", study)),
-            _number("serve.port", section.get("port", 8000), 1, 65535, whole=True),
-            least,
-            float(_number("serve.cpu", section.get("cpu", 1), 0)),
-            float(_number("serve.promote.margin", promote.get("margin", 0.0), 0)),
-            _text("serve.host", section.get("host", "127.0.0.1")),
-            None if grpc_port is None else _number("serve.grpc_port", grpc_port, 1, 65535, whole=True),
-            _rollout(section.get("rollout")),
-            most,
-            ScaleSpecification.from_dict(section.get("scale")),
-            _choice("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the section that `from_dict` takes; what an endpoint of fixed size needs not is left out."""
-        is_elastic = self.most_replicas > self.replicas
-        whole = {
-            "name": self.name,
-            "host": self.host,
-            "port": self.port,
-            "replicas": {"min": self.replicas, "max": self.most_replicas} if is_elastic else self.replicas,
-            "cpu": self.replica_cpus,
-            "promote": {"margin": self.margin},
-            "rollout": _rollout_section(self.rollout),
-            **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
-        }
-        return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})
-
-
-def _replicas(given: Any) -> tuple[int, int]:
-    if not isinstance(given, Mapping):
-        least = _number("serve.replicas", given, 1, whole=True)
-        return least, least
-    section = _section("serve.replicas", given, ("min", "max"))
-    least = _number("serve.replicas.min", section.get("min", 1), 1, whole=True)
-    return least, _number("serve.replicas.max", section.get("max", least), least, whole=True)
-
-
-def _rollout(given: Any) -> RolloutPlan:
-    """Returns how a challenger takes over; `each` is a number of requests, or a time as text."""
-    known = ("kind", "steps", "each", "alpha", "errors", "slower", "disagreement")
-    section = _section("serve.rollout", {"kind": given} if isinstance(given, str) else given, known)
-    kind = _choice("serve.rollout.kind", section.get("kind", "canary" if section else "full"), ROLLOUTS)
-    asked = section.get("steps")
-    steps = DEFAULT_STEPS[kind]
-    if asked is not None and asked != list(steps):
-        steps = _steps(kind, asked)
-    each = section.get("each", f"{DEFAULT_SECONDS:g}s")
-    requests = _number("serve.rollout.each", each, 1, whole=True) if not isinstance(each, str) else None
-    disagreement = section.get("disagreement")
-    return RolloutPlan(
-        kind,
-        steps,
-        None if requests is not None else parse_seconds("serve.rollout.each", each),
-        requests,
-        float(_number("serve.rollout.alpha", section.get("alpha", 0.05), 0.0001, 0.5)),
-        float(_number("serve.rollout.errors", section.get("errors", 0.01), 0, 0.9)),
-        float(_number("serve.rollout.slower", section.get("slower", 3.0), 1)),
-        None if disagreement is None else float(_number("serve.rollout.disagreement", disagreement, 0.01, 0.99)),
-    )
-
-
-def _steps(kind: str, given: Any) -> tuple[float, ...]:
-    """Returns the challenger's shares, rising; a last one of 1 says what follows in any case."""
-    allowed = "a list of shares of the requests, rising from 0 (the shadow) to 1, such as [0, 0.05, 0.25]"
-    if kind != "canary" or not isinstance(given, list | tuple):
-        raise _fail("serve.rollout.steps", given, f"kind canary takes {allowed}; this one is {kind}")
-    steps = [float(_number("serve.rollout.steps", step, SHADOW, 1)) for step in given]
-    steps = steps[:-1] if steps[-1:] == [1.0] else steps
-    if not steps or steps != sorted(set(steps)) or steps[-1] == 1.0:
-        raise _fail("serve.rollout.steps", given, f"it takes {allowed}")
-    return tuple(steps)
-
-
-def _name(where: str, given: Any) -> str:
-    if not isinstance(given, str) or not NAME.fullmatch(given):
-        raise _fail(where, given, "it takes up to 64 letters, digits, dots, dashes and underscores")
-    return given
+        return cls(**{key: number_of(f"failures.{key}", value, low[key], whole=True) for key, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,9 +204,9 @@ class StudySpecification:
     )
 
     def __post_init__(self) -> None:
-        _name("study", self.study)
+        name_of("study", self.study)
         if self.points is not None and self.engine != "grid":
-            raise _fail("search.points", self.points, f"only the engine grid takes points, this one is {self.engine}")
+            raise refusal("search.points", self.points, f"only the engine grid takes points, this one is {self.engine}")
         if self.engine == "grid":
             check_grid(self.space, self.points)
 
@@ -410,35 +222,35 @@ class StudySpecification:
             InvalidSpecification: an unknown key (the nearest known one is named) or a value that cannot be used.
             InvalidSpace: the space makes no sense.
         """
-        whole = _section("study file", given, cls.KEYS)
+        whole = section_of("study file", given, cls.KEYS)
         for key in ("study", "space", "objective"):
             if key not in whole:
                 raise InvalidSpecification(f"study file: '{key}' is missing")
-        study = _name("study", whole["study"])
+        study = name_of("study", whole["study"])
         search = whole.get("search")
         search = {"engine": search} if isinstance(search, str) else search
-        search = _section("search", search, ("engine", "points"))
+        search = section_of("search", search, ("engine", "points"))
         points = search.get("points")
-        tuning = _section("tuning", whole.get("tuning"), ("floor",))
+        tuning = section_of("tuning", whole.get("tuning"), ("floor",))
         timeout = whole.get("timeout")
         return cls(
             study=study,
             space=Space.from_dict(whole["space"]),
             objective=_objective(whole["objective"]),
-            trainable=_text("trainable", whole.get("trainable", "")),
+            trainable=text_of("trainable", whole.get("trainable", "")),
             data=DataSpecification.from_dict(whole.get("data")),
-            engine=_choice("search.engine", search.get("engine", "auto"), ENGINES),
-            points=None if points is None else _number("search.points", points, 1, whole=True),
+            engine=choice_of("search.engine", search.get("engine", "auto"), ENGINES),
+            points=None if points is None else number_of("search.points", points, 1, whole=True),
             scheduler=SchedulerSpecification.from_dict(whole.get("scheduler")),
             budget=Budget.from_dict(whole.get("budget")),
-            execution=_choice("execution", whole.get("execution", "auto"), EXECUTIONS),
+            execution=choice_of("execution", whole.get("execution", "auto"), EXECUTIONS),
             resources=Resources.from_dict(whole.get("resources")),
             failures=FailurePolicy.from_dict(whole.get("failures")),
             serve=ServeSpecification.from_dict(whole.get("serve"), study),
-            worker_floor=_number("tuning.floor", tuning.get("floor", 1), 0, whole=True),
+            worker_floor=number_of("tuning.floor", tuning.get("floor", 1), 0, whole=True),
             timeout_seconds=None if timeout is None else parse_seconds("timeout", timeout),
-            seed=_number("seed", whole.get("seed", 0), 0, whole=True),
-            storage=_text("storage", whole.get("storage", "./runs")),
+            seed=number_of("seed", whole.get("seed", 0), 0, whole=True),
+            storage=text_of("storage", whole.get("storage", "./runs")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -472,32 +284,14 @@ class StudySpecification:
         return whole
 
 
-def _rollout_section(plan: RolloutPlan) -> dict[str, Any]:
-    return {
-        "kind": plan.kind,
-        "steps": list(plan.steps),
-        "each": plan.each,
-        "alpha": plan.alpha,
-        "errors": plan.errors,
-        "slower": plan.slower,
-        "disagreement": plan.disagreement,
-    }
-
-
 def _plain(section: Any) -> dict[str, Any]:
     return {f.name: getattr(section, f.name) for f in fields(section)}
 
 
-def _text(where: str, given: Any) -> str:
-    if not isinstance(given, str):
-        raise _fail(where, given, "it takes text")
-    return given
-
-
 def _objective(given: Any) -> Objective:
-    section = _section("objective", given, ("metric", "goal"))
+    section = section_of("objective", given, ("metric", "goal"))
     metric = section.get("metric")
     if not isinstance(metric, str) or not metric:
-        raise _fail("objective.metric", metric, "it takes the name of a metric that the trainable reports")
-    goal = _choice("objective.goal", section.get("goal", "minimize"), GOALS)
+        raise refusal("objective.metric", metric, "it takes the name of a metric that the trainable reports")
+    goal = choice_of("objective.goal", section.get("goal", "minimize"), GOALS)
     return Objective(metric, maximize=goal == "maximize")

@@ -8,7 +8,8 @@ them; the study says which of them go. When the endpoint gives replicas back, wo
 from collections.abc import Iterable, Mapping
 
 from deploy import Scale
-from orchestrator.domain.specification import ServeSpecification, StudySpecification
+from orchestrator.domain.serving import ServeSpecification
+from orchestrator.domain.specification import StudySpecification
 
 Room = Mapping[str, float]
 

@@ -142,7 +142,7 @@ def _budget_to_dict(budget: Budget) -> dict[str, Any]:
 
 def _trials(rows: Sequence[Sequence[Any]], odd: Sequence[int]) -> list[Trial]:
     trials = [Trial(number, *row) for number, row in enumerate(rows)]
-    for trial in trials:
+    for trial in trials:  # plain data until here, turned into values in place: there may be 100,000
         trial.state = TrialState(trial.state)
         trial.reports = [(step, metrics) for step, metrics in trial.reports]
         if trial.checkpoint is not None:

@@ -1,0 +1,147 @@
+"""What a study was asked to serve: its endpoint, how many replicas, and how a challenger takes over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.domain.rollout import DEFAULT_SECONDS, DEFAULT_STEPS, ROLLOUTS, SHADOW, RolloutPlan
+from orchestrator.domain.sections import choice_of, name_of, number_of, parse_seconds, refusal, section_of, text_of
+
+SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority")
+PRIORITIES = ("serving", "tuning")
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSpecification:
+    """When an endpoint has too few replicas, and for how long too many before some go."""
+
+    ongoing: float = 8.0  # requests at once for each replica
+    latency_seconds: float | None = None  # from a request's arrival to its answer, on average
+    down_seconds: float = 30.0
+
+    @classmethod
+    def from_dict(cls, given: Any) -> "ScaleSpecification":
+        """Returns the parsed section."""
+        section = section_of("serve.scale", given, ("ongoing", "latency", "down"))
+        default, latency = cls(), section.get("latency")
+        return cls(
+            float(number_of("serve.scale.ongoing", section.get("ongoing", default.ongoing), 0.1)),
+            None if latency is None else parse_seconds("serve.scale.latency", latency),
+            parse_seconds("serve.scale.down", section.get("down", default.down_seconds)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the section that `from_dict` takes."""
+        return {"ongoing": self.ongoing, "latency": self.latency_seconds, "down": self.down_seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSpecification:
+    """The endpoint that the study feeds, and by how much a challenger must beat the champion."""
+
+    name: str
+    port: int = 8000
+    replicas: int = 1  # the least; they are reserved from the start
+    replica_cpus: float = 1.0
+    margin: float = 0.0
+    host: str = "127.0.0.1"
+    grpc_port: int | None = None  # None: no gRPC
+    rollout: RolloutPlan = field(default_factory=RolloutPlan)
+    most_replicas: int = 1
+    scale: ScaleSpecification = field(default_factory=ScaleSpecification)
+    priority: str = "serving"
+
+    @classmethod
+    def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
+        """Returns the parsed section, or None where nothing is served."""
+        if given is None or given is False:
+            return None
+        section = section_of("serve", {} if given is True else given, SERVE_KEYS)
+        least, most = _replicas(section.get("replicas", 1))
+        promote = section_of("serve.promote", section.get("promote"), ("margin",))
+        grpc_port = section.get("grpc_port")
+        return cls(
+            name_of("serve.name", section.get("name", study)),
+            number_of("serve.port", section.get("port", 8000), 1, 65535, whole=True),
+            least,
+            float(number_of("serve.cpu", section.get("cpu", 1), 0)),
+            float(number_of("serve.promote.margin", promote.get("margin", 0.0), 0)),
+            text_of("serve.host", section.get("host", "127.0.0.1")),
+            None if grpc_port is None else number_of("serve.grpc_port", grpc_port, 1, 65535, whole=True),
+            _rollout(section.get("rollout")),
+            most,
+            ScaleSpecification.from_dict(section.get("scale")),
+            choice_of("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the section that `from_dict` takes; what an endpoint of fixed size needs not is left out."""
+        is_elastic = self.most_replicas > self.replicas
+        whole = {
+            "name": self.name,
+            "host": self.host,
+            "port": self.port,
+            "replicas": {"min": self.replicas, "max": self.most_replicas} if is_elastic else self.replicas,
+            "cpu": self.replica_cpus,
+            "promote": {"margin": self.margin},
+            "rollout": _rollout_section(self.rollout),
+            **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
+        }
+        return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})
+
+
+def _replicas(given: Any) -> tuple[int, int]:
+    if not isinstance(given, Mapping):
+        least = number_of("serve.replicas", given, 1, whole=True)
+        return least, least
+    section = section_of("serve.replicas", given, ("min", "max"))
+    least = number_of("serve.replicas.min", section.get("min", 1), 1, whole=True)
+    return least, number_of("serve.replicas.max", section.get("max", least), least, whole=True)
+
+
+def _rollout(given: Any) -> RolloutPlan:
+    """Returns how a challenger takes over; `each` is a number of requests, or a time as text."""
+    known = ("kind", "steps", "each", "alpha", "errors", "slower", "disagreement")
+    section = section_of("serve.rollout", {"kind": given} if isinstance(given, str) else given, known)
+    kind = choice_of("serve.rollout.kind", section.get("kind", "canary" if section else "full"), ROLLOUTS)
+    asked = section.get("steps")
+    steps = DEFAULT_STEPS[kind]
+    if asked is not None and asked != list(steps):
+        steps = _steps(kind, asked)
+    each = section.get("each", f"{DEFAULT_SECONDS:g}s")
+    requests = number_of("serve.rollout.each", each, 1, whole=True) if not isinstance(each, str) else None
+    disagreement = section.get("disagreement")
+    return RolloutPlan(
+        kind,
+        steps,
+        None if requests is not None else parse_seconds("serve.rollout.each", each),
+        requests,
+        float(number_of("serve.rollout.alpha", section.get("alpha", 0.05), 0.0001, 0.5)),
+        float(number_of("serve.rollout.errors", section.get("errors", 0.01), 0, 0.9)),
+        float(number_of("serve.rollout.slower", section.get("slower", 3.0), 1)),
+        None if disagreement is None else float(number_of("serve.rollout.disagreement", disagreement, 0.01, 0.99)),
+    )
+
+
+def _steps(kind: str, given: Any) -> tuple[float, ...]:
+    """Returns the challenger's shares, rising; a last one of 1 says what follows in any case."""
+    allowed = "a list of shares of the requests, rising from 0 (the shadow) to 1, such as [0, 0.05, 0.25]"
+    if kind != "canary" or not isinstance(given, list | tuple):
+        raise refusal("serve.rollout.steps", given, f"kind canary takes {allowed}; this one is {kind}")
+    steps = [float(number_of("serve.rollout.steps", step, SHADOW, 1)) for step in given]
+    steps = steps[:-1] if steps[-1:] == [1.0] else steps
+    if not steps or steps != sorted(set(steps)) or steps[-1] == 1.0:
+        raise refusal("serve.rollout.steps", given, f"it takes {allowed}")
+    return tuple(steps)
+
+
+def _rollout_section(plan: RolloutPlan) -> dict[str, Any]:
+    return {
+        "kind": plan.kind,
+        "steps": list(plan.steps),
+        "each": plan.each,
+        "alpha": plan.alpha,
+        "errors": plan.errors,
+        "slower": plan.slower,
+        "disagreement": plan.disagreement,
+    }
