@@ -65,7 +65,7 @@ def encode(state: StudyState, events: int) -> bytes:
         "spaces": [(held.at, held.first_trial, held.space.to_dict()) for held in state.spaces],
         "phase": state.phase,
         "state": {name: getattr(state, name) for name in _PLAIN},
-        "held": {worker: sorted(trials) for worker, trials in state.held.items() if trials},
+        "held": {worker: sorted(trials) for worker, trials in sorted(state.held.items()) if trials},
         "best": state.best and state.best.number,
         "bundles": list(state.bundles.values()),
         "open_bundle": state._open_bundle and state._open_bundle.bundle,
