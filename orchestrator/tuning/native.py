@@ -31,6 +31,7 @@ from orchestrator.study import StudyKeeper
 from orchestrator.tuning.failures import failure_of
 from orchestrator.tuning.outage import is_outage
 from orchestrator.tuning.pooled import cause_of, was_outage
+from orchestrator.tuning.priority import stand_back
 from orchestrator.tuning.runs import RETURNED, ActiveRun
 from orchestrator.tuning.slots import StudyActor, actor_port, fit, resources_of
 from orchestrator.tuning.tidiness import seed_globals
@@ -299,6 +300,8 @@ class SlotTrainable(tune.Trainable):  # type: ignore[misc]
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         self._order: Run | Export = config[ORDER]
         self._workshop: Workshop = workshop
+        if workshop.specification.serve is not None:
+            stand_back()
         self._run: ActiveRun | None = None
         self._resume: CheckpointRef | None = None
         self._last: CheckpointRef | None = None

@@ -14,11 +14,10 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator.tuning.outage import is_outage
+from orchestrator.tuning.priority import stand_back
 from orchestrator.tuning.slots import RESULT_SECONDS, StudyActor, Wanted, actor_port, fit, resources_of
 from orchestrator.tuning.worker import FencedError, OutOfMemoryError, Worker
 from orchestrator.tuning.workshop import Workshop
-
-SERVED_NICENESS = 19  # the host that the worker is on may serve: a replica that wakes up goes first
 
 Lost = Callable[[str, str, bool], None]
 """Is told (worker, cause, whether its trials are to blame) of a worker whose process ended without being released."""
@@ -33,7 +32,7 @@ class PooledWorker(tune.Trainable):  # type: ignore[misc]
         host = ray.get_runtime_context().get_node_id()
         workshop: Workshop = ray.get(config["workshop"])
         if workshop.specification.serve is not None:
-            os.nice(SERVED_NICENESS)
+            stand_back()  # a replica that wakes up goes first
         self.worker = Worker(config["worker"], actor_port(config["study"]), workshop, host=host)
 
     def step(self) -> dict[str, Any]:

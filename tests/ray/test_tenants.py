@@ -1,10 +1,12 @@
 """One cluster, two tenants: under load replicas get the room of workers, afterwards workers come back."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from studies import begin, events, run_to_end, specification, wait_for, worker_processes
 
@@ -94,6 +96,7 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
         wait_for(lambda: replicas_asked("tenants") == 3, "the endpoint to ask for more replicas")
         wait_for(lambda: workers() == 1, "workers to give their room")
         wait_for(lambda: replicas_running() == 3, "the replicas to run")
+        assert all(computes_behind_others(process) for process in worker_processes())
     assert load_on.answered > 0
     assert load_on.errors == []
     wait_for(lambda: replicas_running() == 1, "the replicas to go")
@@ -106,6 +109,12 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
     assert {event["cause"] for event in left if "end" in event["cause"]} <= {"its worker had to end"}
     assert [event for event in events(served) if event["type"] == "failed"] == []
     assert_nothing_done_twice(served)
+
+
+def computes_behind_others(process: psutil.Process) -> bool:
+    """Returns whether most of what a worker computed, it computed in the idle class."""
+    busiest = max(process.threads(), key=lambda thread: thread.user_time)
+    return os.sched_getscheduler(busiest.id) == os.SCHED_IDLE
 
 
 def replicas_running() -> int:
