@@ -1,7 +1,7 @@
 """The last step of every export: a model becomes a bundle only after it answered as the trained model does."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deploy.bundle import (
     Bundle,
     Lineage,
+    Profile,
     Rows,
     Schema,
     Table,
@@ -58,8 +59,7 @@ def publish(
         "lineage": lineage,
         "sample_rows": parts.validation_x[:SAMPLE_ROWS],
     }
-    rows = np.concatenate([parts.validation_x, odd_rows(schema, parts.validation_x)])
-    _publish_checked(directory, contents, [rows], predict, tolerance)
+    _publish_checked(directory, contents, parts, odd_rows(schema, parts.validation_x), predict, tolerance)
 
 
 def publish_table(
@@ -86,26 +86,29 @@ def publish_table(
         "sample_rows": parts.validation_x[:SAMPLE_ROWS],
         "encoder": encoder,
     }
-    _publish_checked(directory, contents, [parts.validation_x, odd_records(parts.validation_x)], predict, tolerance)
+    _publish_checked(directory, contents, parts, odd_records(parts.validation_x), predict, tolerance)
 
 
 def _publish_checked(
     directory: Path,
     contents: dict[str, Any],
-    checked: Sequence[Rows],
+    parts: Split | TableSplit,
+    odd: Rows,
     predict: Callable[[Any], NDArray[Any]],
     tolerance: float,
 ) -> None:
-    """Writes a bundle beside its place, lets it answer the rows as the model does, and only then moves it there."""
+    """Writes a bundle beside its place, lets it answer usual and odd rows as the model does, and only then moves it."""
     if directory.is_dir() and any(directory.iterdir()):
         write_bundle(directory, **contents)  # returns where the same trial and step lie there, and raises otherwise
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as beside:
-        place = write_bundle(Path(beside) / "bundle", **contents)
+        usual = np.asarray(predict(parts.validation_x))
+        profile = Profile.of(contents["schema"], parts.train_x, usual)
+        place = write_bundle(Path(beside) / "bundle", **contents, profile=profile)
         bundle = Bundle.open(place)
-        for rows in checked:
-            check_parity(bundle, rows, predict(rows), tolerance)
+        check_parity(bundle, parts.validation_x, usual, tolerance)
+        check_parity(bundle, odd, predict(odd), tolerance)
         _move(place, directory)
 
 

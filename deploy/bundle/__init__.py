@@ -2,8 +2,8 @@
 
 A bundle is an immutable, hashed directory that can be run without the code that trained it. `write_bundle`
 publishes one, `Bundle.open` checks and loads it, `check_parity` compares its answers with the trained model's;
-`Schema` says what it takes and gives, `Lineage` where it came from. `Table` holds raw rows, and `TableEncoder` makes a
-model's inputs of them, in training as in serving.
+`Schema` says what it takes and gives, `Lineage` where it came from, `Profile` what its data looked like. `Table` holds
+raw rows, and `TableEncoder` makes a model's inputs of them, in training as in serving.
 """
 
 from deploy.bundle.baseline import constant_model
@@ -11,6 +11,7 @@ from deploy.bundle.columns import CategoryStep, DateStep, Encoding, NumberStep, 
 from deploy.bundle.lineage import Lineage
 from deploy.bundle.manifest import FORMAT_VERSION
 from deploy.bundle.parity import check_parity, odd_records, odd_rows
+from deploy.bundle.profile import Distribution, Profile
 from deploy.bundle.reading import Bundle, Prediction, Rows, local_directory, softmax
 from deploy.bundle.schema import Gives, Kind, Label, Schema
 from deploy.bundle.table import Column, ColumnKind, RawRow, Table, json_word
@@ -23,6 +24,7 @@ __all__ = [
     "Column",
     "ColumnKind",
     "DateStep",
+    "Distribution",
     "Encoding",
     "Gives",
     "Kind",
@@ -30,6 +32,7 @@ __all__ = [
     "Lineage",
     "NumberStep",
     "Prediction",
+    "Profile",
     "RawRow",
     "Rows",
     "Schema",

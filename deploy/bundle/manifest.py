@@ -23,6 +23,7 @@ FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SAMPLE_NAME = "sample.npy"
 RAW_SAMPLE_NAME = "sample.json"
+PROFILE_NAME = "profile.json"  # a bundle may lack it: those that were made before this program compared requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deploy.bundle.columns import TableEncoder
 from deploy.bundle.lineage import Lineage
 from deploy.bundle.manifest import (
+    PROFILE_NAME,
     RAW_SAMPLE_NAME,
     SAMPLE_NAME,
     ColumnsStage,
@@ -26,6 +27,7 @@ from deploy.bundle.manifest import (
     read_checked,
     read_manifest,
 )
+from deploy.bundle.profile import Profile
 from deploy.bundle.schema import Gives, Kind, Label, Schema
 from deploy.bundle.table import RawRow, Table
 from orchestrator.domain.errors import BundleError
@@ -69,6 +71,7 @@ class Bundle:
     gives: Gives
     sample: NDArray[np.float32] | Table
     encoder: TableEncoder | None
+    profile: Profile | None
     _session: Session
     _input: str
     _output: str
@@ -100,6 +103,7 @@ class Bundle:
             gives=stage.gives,
             sample=_load_sample(manifest, directory),
             encoder=_load_encoder(manifest, columns, directory),
+            profile=_load_profile(manifest, directory),
             _session=session,
             _input=input_name,
             _output=output_name,
@@ -197,6 +201,12 @@ def _load_encoder(manifest: Manifest, stage: ColumnsStage | None, directory: Pat
     if stage is None:
         return None
     return TableEncoder.from_bytes(_read(directory, manifest, stage.file), manifest.schema.raw)
+
+
+def _load_profile(manifest: Manifest, directory: Path) -> Profile | None:
+    if PROFILE_NAME not in manifest.files:
+        return None
+    return Profile.from_bytes(_read(directory, manifest, PROFILE_NAME))
 
 
 def _load_sample(manifest: Manifest, directory: Path) -> NDArray[np.float32] | Table:

@@ -17,6 +17,7 @@ from deploy.bundle.columns import TableEncoder
 from deploy.bundle.lineage import Lineage
 from deploy.bundle.manifest import (
     MANIFEST_NAME,
+    PROFILE_NAME,
     RAW_SAMPLE_NAME,
     SAMPLE_NAME,
     ColumnsStage,
@@ -26,6 +27,7 @@ from deploy.bundle.manifest import (
     Stage,
     read_manifest,
 )
+from deploy.bundle.profile import Profile
 from deploy.bundle.schema import Gives, Kind, Schema
 from deploy.bundle.table import Table
 from orchestrator.domain.errors import BundleError
@@ -45,6 +47,7 @@ def write_bundle(
     sample_rows: NDArray[np.float32] | Table,
     gives: Gives | None = None,
     encoder: TableEncoder | None = None,
+    profile: Profile | None = None,
 ) -> Path:
     """Publishes a model package and returns its directory.
 
@@ -59,6 +62,7 @@ def write_bundle(
             examples.
         gives: what the last output is; by default probabilities for a classification, values for a regression.
         encoder: the columns stage, for a model that is asked for raw rows.
+        profile: what its data looked like, for whoever compares requests with it.
 
     Raises:
         BundleError: when the place is taken by another bundle, or the rows do not fit the schema.
@@ -74,6 +78,8 @@ def write_bundle(
     if encoder is not None:
         stages.insert(0, ColumnsStage(COLUMNS_NAME))
         contents[COLUMNS_NAME] = encoder.to_bytes()
+    if profile is not None:
+        contents[PROFILE_NAME] = profile.to_bytes()
     files = {name: FileEntry.of(content) for name, content in contents.items()}
     contents[MANIFEST_NAME] = Manifest(schema, lineage, tuple(stages), files).to_bytes()
     return _publish(place, contents, lineage)
