@@ -23,9 +23,9 @@ from deploy.answers import prediction_answer
 from deploy.arms import Arms, Worked
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
-from deploy.bearer import check_bearer
 from deploy.docs_page import docs_page
 from deploy.feedback import Waiting, parse_feedback
+from deploy.keyring import Keyring
 from deploy.media import JSON, answer_media, body_media
 from deploy.openapi import openapi_document
 from deploy.predict_rows import read_rows
@@ -44,7 +44,7 @@ ID_HEADER = b"x-answer-id"
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
-    """What the application is told once: its name, its token, and how large a request may be."""
+    """What the application is told once: its name, the endpoint's own token, and how large a request may be."""
 
     model: str
     token: str
@@ -74,10 +74,15 @@ class Counts:
 class EndpointApp:
     """Answers HTTP requests from the model in its slot."""
 
-    def __init__(self, settings: AppSettings, slot: ModelSlot) -> None:
+    def __init__(self, settings: AppSettings, slot: ModelSlot, keyring: Keyring | None = None) -> None:
+        """Args:
+        settings: what it is told once.
+        slot: holds the model.
+        keyring: the tokens that open it; None: the endpoint's own alone.
+        """
         self._settings = settings
         self._slot = slot
-        self._token = settings.token.encode()
+        self.keyring = keyring or Keyring(settings.token)
         self.ids = AnswerIds()
         self.arms = Arms()
         self.feedback = Waiting()
@@ -108,9 +113,10 @@ class EndpointApp:
 
     async def _route(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
         path = _path(scope)
-        if path not in OPEN_PATHS:
-            check_bearer(header(scope, b"authorization"), self._token)
+        caller = None if path in OPEN_PATHS else self.keyring.caller(header(scope, b"authorization"))
         route = find_route(scope["method"], path)
+        if caller is not None and route.scopes:
+            caller.require(*route.scopes)
         if route.action == "live":
             return Answer({"live": True})
         if route.action == "docs":

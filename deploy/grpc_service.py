@@ -21,8 +21,8 @@ from deploy.app import INLINE_BYTES, AppSettings, EndpointApp
 from deploy.arms import Worked
 from deploy.asgi import Refusal, Scope, header, too_large
 from deploy.asked_model import check_model, loaded
-from deploy.bearer import check_bearer
 from deploy.grpc_tensors import infer_response, metadata_response, parse_request
+from deploy.named_tokens import TokenScope
 from deploy.protocol import server_metadata
 from deploy.routing_key import header_key
 from deploy.served import ModelSlot, Served
@@ -87,7 +87,7 @@ class GrpcService:
         async def answer(_: Served | None) -> messages.ServerLiveResponse:
             return messages.ServerLiveResponse(live=True)
 
-        return await self._answer(grpc_context, messages.ServerLiveResponse, answer, open_to_all=True)
+        return await self._answer(grpc_context, messages.ServerLiveResponse, answer, scopes=None)
 
     async def ServerReady(self, request: Any, grpc_context: CallContext) -> messages.ServerReadyResponse:
         """Says whether a model answers."""
@@ -95,7 +95,7 @@ class GrpcService:
         async def answer(served: Served | None) -> messages.ServerReadyResponse:
             return messages.ServerReadyResponse(ready=served is not None)
 
-        return await self._answer(grpc_context, messages.ServerReadyResponse, answer)
+        return await self._answer(grpc_context, messages.ServerReadyResponse, answer, scopes=())
 
     async def ServerMetadata(self, request: Any, grpc_context: CallContext) -> messages.ServerMetadataResponse:
         """Says what this server is."""
@@ -103,7 +103,7 @@ class GrpcService:
         async def answer(_: Served | None) -> messages.ServerMetadataResponse:
             return messages.ServerMetadataResponse(**server_metadata(self._settings.program_version))
 
-        return await self._answer(grpc_context, messages.ServerMetadataResponse, answer)
+        return await self._answer(grpc_context, messages.ServerMetadataResponse, answer, scopes=())
 
     async def ModelReady(
         self, request: messages.ModelReadyRequest, grpc_context: CallContext
@@ -114,7 +114,7 @@ class GrpcService:
             self._asked(served, request.name, request.version)
             return messages.ModelReadyResponse(ready=True)
 
-        return await self._answer(grpc_context, messages.ModelReadyResponse, answer)
+        return await self._answer(grpc_context, messages.ModelReadyResponse, answer, scopes=())
 
     async def ModelMetadata(
         self, request: messages.ModelMetadataRequest, grpc_context: CallContext
@@ -162,12 +162,15 @@ class GrpcService:
         empty: type[Answered],
         answer: Callable[[Served | None], Awaitable[Answered]],
         *,
-        open_to_all: bool = False,
+        scopes: tuple[TokenScope, ...] | None = (TokenScope.PREDICT,),
     ) -> Answered:
-        """Returns the answer; or an empty one, with status and reason in the context: Serve logs what is raised."""
+        """Returns the answer, where the token has one of the scopes (none: any token will do; None: nor is one needed).
+
+        Else an empty one, with status and reason in the context: Serve logs what is raised.
+        """
         status, reason = 200, ""
         try:
-            self._check(context, open_to_all)
+            self._check(context, scopes)
             return await answer(self._slot.served)
         except Refusal as refusal:
             status, reason = refusal.status, refusal.reason
@@ -181,11 +184,14 @@ class GrpcService:
         nothing: Answered = empty()
         return nothing
 
-    def _check(self, context: CallContext, open_to_all: bool) -> None:
+    def _check(self, context: CallContext, scopes: tuple[TokenScope, ...] | None) -> None:
         if self._is_private and not is_this_host(context.peer()):
             raise Refusal(403, "This endpoint answers its own host alone; its study's serve.host opens it to others.")
-        if not open_to_all:
-            check_bearer(header(_scope_of(context), b"authorization"), self._settings.token.encode())
+        if scopes is None:
+            return
+        caller = self._app.keyring.caller(header(_scope_of(context), b"authorization"))
+        if scopes:
+            caller.require(*scopes)
 
 
 def _scope_of(context: CallContext) -> Scope:

@@ -30,7 +30,8 @@ _TYPES: Mapping[ColumnKind, Json] = {
 }
 REFUSALS = {
     "400": "The body cannot be read.",
-    "401": "No token, or a wrong one.",
+    "401": "No token, a wrong one, or one that expired.",
+    "403": "The token has not the scope that this needs.",
     "404": "No such model or version.",
     "406": "No kind of answer that Accept takes.",
     "413": "More bytes or rows than a request may have.",

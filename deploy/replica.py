@@ -17,6 +17,7 @@ from deploy.bundle import Bundle
 from deploy.copies import open_bundle
 from deploy.following import JournalFollower
 from deploy.grpc_service import GrpcService
+from deploy.key_following import KeyFollower
 from deploy.places import journal_directory
 from deploy.reporting import report_for_ever
 from deploy.scaling import RATE
@@ -47,11 +48,13 @@ class EndpointReplica(GrpcService):
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
         self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
-        self._app = EndpointApp(self._settings, self._slot)
+        keys = KeyFollower(storage, name)
+        self._app = EndpointApp(self._settings, self._slot, keys.keyring)
         self._is_private = is_private
         self._rated = time.monotonic(), 0
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
+        threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
         reporting = (name, self._slot, self._app.feedback)
         threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
 

@@ -1,34 +1,41 @@
-"""Which action a method and a path ask for: a table, and the two refusals 404 and 405."""
+"""Which action a method and a path ask for, and what a token needs for it: a table, and the refusals 404 and 405."""
 
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from deploy.asgi import Refusal
+from deploy.named_tokens import TokenScope
 
 PREDICT = "predict"
+ANY_TOKEN: tuple[TokenScope, ...] = ()
+MODEL = (TokenScope.PREDICT,)
 
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 # Requests for predictions are first: they are nearly all.
 _TABLE = (
-    ("POST", PREDICT, re.compile(r"/predict")),
-    ("POST", "infer", re.compile(_MODEL + r"/infer")),
-    ("POST", "feedback", re.compile(r"/feedback")),
-    ("GET", "docs", re.compile(r"/docs")),
-    ("GET", "openapi", re.compile(r"/openapi\.json")),
-    ("GET", "live", re.compile(r"/v2/health/live")),
-    ("GET", "ready", re.compile(r"/v2/health/ready")),
-    ("GET", "ready", re.compile(_MODEL + r"/ready")),
-    ("GET", "metadata", re.compile(_MODEL)),
-    ("GET", "server", re.compile(r"/v2/?")),
+    ("POST", PREDICT, MODEL, re.compile(r"/predict")),
+    ("POST", "infer", MODEL, re.compile(_MODEL + r"/infer")),
+    ("POST", "feedback", MODEL, re.compile(r"/feedback")),
+    ("GET", "docs", ANY_TOKEN, re.compile(r"/docs")),
+    ("GET", "openapi", MODEL, re.compile(r"/openapi\.json")),
+    ("GET", "live", ANY_TOKEN, re.compile(r"/v2/health/live")),
+    ("GET", "ready", ANY_TOKEN, re.compile(r"/v2/health/ready")),
+    ("GET", "ready", ANY_TOKEN, re.compile(_MODEL + r"/ready")),
+    ("GET", "metadata", MODEL, re.compile(_MODEL)),
+    ("GET", "server", ANY_TOKEN, re.compile(r"/v2/?")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is asked for, of which model and version; None = whatever answers."""
+    """What is asked for, of which model and version; None = whatever answers.
+
+    A token needs one of `scopes` for it; none: any token will do.
+    """
 
     action: str
+    scopes: tuple[TokenScope, ...] = ANY_TOKEN
     model: str | None = None
     version: str | None = None
 
@@ -39,7 +46,7 @@ def find_route(method: str, path: str) -> Route:
     Raises:
         Refusal: 404 for a path that does not exist, 405 for a method that the path does not take.
     """
-    for wanted, action, pattern in _TABLE:
+    for wanted, action, scopes, pattern in _TABLE:
         match = pattern.fullmatch(path)
         if match is None:
             continue
@@ -47,7 +54,7 @@ def find_route(method: str, path: str) -> Route:
             reason = f"{path} does not take {method}; use {wanted}."
             raise Refusal(405, reason, [(b"allow", wanted.encode())])
         groups = match.groupdict()
-        return Route(action, _decoded(groups.get("model")), _decoded(groups.get("version")))
+        return Route(action, scopes, _decoded(groups.get("model")), _decoded(groups.get("version")))
     raise Refusal(404, f"There is nothing at {path}. Use POST /predict, or those that GET /docs shows.")
 
 

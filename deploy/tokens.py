@@ -1,20 +1,19 @@
-"""The endpoint's bearer token: made at its first start, readable by its owner only.
+"""The endpoint's own bearer token, `owner`: made at its first start, readable by its owner only, opens everything.
 
 On a disk it is one file. In an object store it lies beside the endpoint's journal, for whoever may read the bucket, and
 each host that needs it has a copy.
 """
 
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from deploy.places import endpoint_place
+from deploy.private_files import write_private
 from orchestrator.domain.errors import EndpointError, StorageError
 from orchestrator.journal import AnyStorage, Storage, local_state
 
 TOKEN_BYTES = 32
-OWNER_ONLY = 0o600
 TOKEN = "token"
 
 
@@ -39,16 +38,10 @@ def ensure_token(storage: AnyStorage, name: str) -> Path:
         return _copied(place, path)
     if path.exists():
         return path
-    beside = path.with_name(f".token.{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(beside, secrets.token_urlsafe(TOKEN_BYTES))
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            pass  # the other process won
-        finally:
-            beside.unlink()
+        with suppress(FileExistsError):  # the other process won
+            write_private(path, _line(secrets.token_urlsafe(TOKEN_BYTES)), is_new=True)
     except OSError as error:
         raise EndpointError(
             f"The token cannot be written to {path} ({error.strerror}). Give another storage."
@@ -61,15 +54,13 @@ def _copied(place: Storage, path: Path) -> Path:
     given = place.find(TOKEN)
     if given is None:
         with suppress(StorageError):  # another process may be faster
-            place.write_new(TOKEN, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode())
+            place.write_new(TOKEN, _line(secrets.token_urlsafe(TOKEN_BYTES)))
         given = place.read(TOKEN)
-    token = given.decode().strip()
-    beside = path.with_name(f".token.{secrets.token_hex(6)}")
+    data = _line(given.decode().strip())
     try:
-        if not path.exists() or path.read_text() != f"{token}\n":
+        if not path.exists() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(beside, token)
-            beside.replace(path)
+            write_private(path, data)
     except OSError as error:
         raise EndpointError(f"The token's copy cannot be written to {path} ({error.strerror}).") from error
     return path
@@ -103,9 +94,22 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _write(path: Path, token: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-        file.flush()
-        os.fsync(descriptor)
+def replace_token(storage: AnyStorage, name: str, token: str) -> None:
+    """Puts another token where the endpoint's own is kept, and into this host's copy.
+
+    Raises:
+        EndpointError, StorageError: the storage cannot be written.
+    """
+    place = endpoint_place(storage, name)
+    try:
+        if place.is_local:
+            write_private(token_file(storage, name), _line(token))
+        else:
+            place.write(TOKEN, _line(token))
+            ensure_token(storage, name)
+    except OSError as error:
+        raise EndpointError(f"The token cannot be written to {place} ({error.strerror}).") from error
+
+
+def _line(token: str) -> bytes:
+    return f"{token}\n".encode()

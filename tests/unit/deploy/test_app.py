@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -8,6 +9,8 @@ import pytest
 
 from deploy.app import AppSettings, EndpointApp
 from deploy.bundle import Bundle
+from deploy.keyring import Keyring
+from deploy.named_tokens import NamedToken, Secret, TokenScope
 from deploy.served import ModelSlot, Served
 
 SETTINGS = AppSettings(model="digits", token="secret", max_body_bytes=4096, max_rows=8)
@@ -321,3 +324,40 @@ def test_lifespan_is_answered(app):
         return sent
 
     assert asyncio.run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+# --- named tokens --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scoped(slot: ModelSlot) -> Callable[[str], Ask]:
+    """Asks with a token that has one scope and nothing else."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    tokens = [
+        NamedToken(scope.value, frozenset({scope}), None, made, (Secret.of(f"s-{scope.value}"),))
+        for scope in TokenScope
+    ]
+    app = EndpointApp(SETTINGS, slot, Keyring("secret", tokens))
+    return lambda scope: asker(app, f"s-{scope}")
+
+
+@pytest.mark.parametrize("scope", ["predict", "metrics", "admin"])
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("POST", "/predict", "predict"),
+        ("POST", "/v2/models/digits/infer", "predict"),
+        ("POST", "/feedback", "predict"),
+        ("GET", "/openapi.json", "predict"),
+        ("GET", "/v2/models/digits", "predict"),
+        ("GET", "/v2/health/ready", ""),
+        ("GET", "/v2/models/digits/ready", ""),
+        ("GET", "/v2", ""),
+    ],
+)
+def test_a_token_opens_what_its_scope_says_and_a_refusal_names_the_scope(scoped, method, path, wanted, scope):
+    answer = scoped(scope)(method, path)
+    assert (answer.status_code == 403) == (wanted not in ("", scope))
+    if answer.status_code == 403:
+        assert f"'{scope}' has not the scope '{wanted}'" in answer.json()["error"]
+        assert f'scope="{wanted}"' in answer.headers["www-authenticate"]

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from deploy.app import AppSettings, EndpointApp
 from deploy.arms import place_of
 from deploy.bundle import Bundle, Lineage, write_bundle
 from deploy.grpc_service import SERVICE, GrpcService, add_to_server, is_this_host
+from deploy.named_tokens import NamedToken, Secret, TokenScope
 from deploy.served import Contender, ModelSlot, Served
 from deploy.tally import Tally
 
@@ -98,6 +100,26 @@ def request(*tensors: Any, **given: Any) -> Any:
 
 
 SIX = [1, 2, 3, 4, 5, 6]
+
+
+def test_a_token_without_the_scope_is_refused_by_name(bundle: Bundle) -> None:
+    service = service_of(bundle, "digits")
+    watcher = NamedToken(
+        "watcher",
+        frozenset({TokenScope.METRICS}),
+        None,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        (Secret.of("w"),),
+    )
+    ended = NamedToken("old", frozenset(TokenScope), watcher.made, watcher.made, (Secret.of("o"),))
+    service._app.keyring.put("secret", [watcher, ended])
+    ask = caller(service)
+    assert ask("ServerReady", token="w").ready
+    whole = request(tensor(fp32_contents=SIX))
+    code, why = refusal(ask, "ModelInfer", whole, token="w")
+    assert (code, "'watcher' has not the scope 'predict'" in why) == (grpc.StatusCode.PERMISSION_DENIED, True)
+    code, why = refusal(ask, "ModelInfer", whole, token="o")
+    assert (code, "expired" in why) == (grpc.StatusCode.UNAUTHENTICATED, True)
 
 
 # --- what it says of itself -----------------------------------------------------------------------------------------

@@ -1,0 +1,110 @@
+"""Which bearer tokens open this replica, and what each may do: the check of every request (RFC 6750).
+
+What is presented is hashed, then compared with every known hash in constant time. A secret that matched is remembered
+by its hash alone, so that a hundred tokens cost a request what one does (1.5 µs); what does not match is never
+remembered, so that nobody can fill the memory. How long that look-up takes may tell something of the hash of a
+secret, from which the secret cannot be had.
+"""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from deploy.asgi import Refusal
+from deploy.named_tokens import OWNER, NamedToken, TokenScope
+
+REALM = 'Bearer realm="orchestrator"'
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the token's name, and what it may do."""
+
+    name: str
+    scopes: frozenset[TokenScope]
+
+    def require(self, *scopes: TokenScope) -> None:
+        """Returns where the caller has one of the scopes.
+
+        Raises:
+            Refusal: 403, with the scope that is missing.
+        """
+        if self.scopes.isdisjoint(scopes):
+            wanted = " or ".join(f"'{scope}'" for scope in scopes)
+            raise Refusal(
+                403,
+                f"The token '{self.name}' has not the scope {wanted}, which this needs; it has "
+                f"{', '.join(sorted(self.scopes))}.",
+                [(b"www-authenticate", f'{REALM}, error="insufficient_scope", scope="{scopes[0]}"'.encode())],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    digest: bytes
+    caller: Caller
+    until: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """All keys, and those that were presented before, by their hashes; never more than there are keys."""
+
+    all: tuple[_Key, ...]
+    known: dict[bytes, _Key] = field(default_factory=dict)
+
+    def find(self, digest: bytes) -> _Key | None:
+        key = self.known.get(digest)
+        if key is None:
+            for each in self.all:  # all of them: when it ends says nothing of which one it was
+                if hmac.compare_digest(each.digest, digest):
+                    key = each
+            if key is not None:
+                self.known[digest] = key
+        return key
+
+
+class Keyring:
+    """Holds the keys: `put` by whoever follows the storage, read by requests, which take the reference once."""
+
+    def __init__(self, owner: str, tokens: Iterable[NamedToken] = (), clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._keys = _Keys(())
+        self.put(owner, tokens)
+
+    def put(self, owner: str, tokens: Iterable[NamedToken] = ()) -> None:
+        """Lets these open from the next request on, and no others: the endpoint's own secret, and named tokens."""
+        own = _Key(hashlib.sha256(owner.encode()).digest(), Caller(OWNER, frozenset(TokenScope)), float("inf"))
+        self._keys = _Keys((*(key for token in tokens for key in _keys_of(token)), own))  # last: it is never a former
+
+    def caller(self, given: bytes | None) -> Caller:
+        """Returns who presents the Authorization field `given`.
+
+        Raises:
+            Refusal: 401; of an expired token it says so, of a wrong one not in what it is wrong.
+        """
+        scheme, _, said = (given or b"").partition(b" ")
+        key = self._keys.find(hashlib.sha256(said.strip()).digest()) if scheme.lower() == b"bearer" else None
+        if key is None:
+            what = "a wrong token" if given else "no token"
+            raise _unauthorized(
+                f"The request has {what}. Send 'Authorization: Bearer TOKEN' with a token of this endpoint."
+            )
+        if key.until <= self._clock():
+            at = datetime.fromtimestamp(key.until, UTC).isoformat(timespec="seconds")
+            raise _unauthorized(f"The token expired at {at}. Ask for another one.", ', error="invalid_token"')
+        return key.caller
+
+
+def _keys_of(token: NamedToken) -> Iterable[_Key]:
+    caller = Caller(token.name, token.scopes)
+    for secret in token.secrets:
+        ends = [moment.timestamp() for moment in (secret.until, token.expires) if moment is not None]
+        yield _Key(bytes.fromhex(secret.sha256), caller, min(ends, default=float("inf")))
+
+
+def _unauthorized(reason: str, error: str = "") -> Refusal:
+    return Refusal(401, reason, [(b"www-authenticate", f"{REALM}{error}".encode())])
