@@ -15,7 +15,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deploy.bundle import Lineage, Schema
+from deploy.bundle import Lineage, Profile, Schema
 from deploy.copies import open_bundle
 from deploy.decisions import (
     decide_by_hand,
@@ -27,13 +27,15 @@ from deploy.decisions import (
     decide_verdict,
     why_not_now,
 )
+from deploy.drift import Count, DriftBook
 from deploy.endpoint import EndpointState, Event
 from deploy.evidence import Evidence, Judgement
 from deploy.evidence_file import EvidenceFile
 from deploy.ledger import Ledger
 from deploy.rollout import judge, slow_limit
+from deploy.scaling import running_replicas
 from deploy.versions import Offer, Place, Routing, Version
-from orchestrator.domain.errors import BundleError
+from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "orchestrator"
 DEPLOYMENT = "replica"
 BROADCAST_SECONDS = 10.0  # a swap takes milliseconds; a replica that needs longer follows the journal by itself
+DOUBT_SECONDS = 10.0
 
 
 def actor_name(name: str) -> str:
@@ -59,9 +62,12 @@ class EndpointActor:
         self._storage = storage
         self._ledger: Ledger | None = None
         self._evidence = EvidenceFile(storage, name)
+        self._drift = DriftBook()
         self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._handle: Any = None
+        self._doubt_again_at = 0.0
+        self._profile: tuple[str, Profile | None] | None = None  # of the bundle with that digest
 
     def promote(self, bundle_uri: str, lineage: dict[str, Any] | None, who: str, why: str) -> dict[str, Any]:
         """Makes the bundle answer, and returns when all running replicas do so.
@@ -161,6 +167,30 @@ class EndpointActor:
             self._evidence.save(at_once=bool(events))
             if events:
                 self._enforce(ledger, events, time.perf_counter(), time.perf_counter())
+
+    def watch(self, replica: str, count: list[Any]) -> None:
+        """Takes what a replica counted of the champion's requests: the fields of a `Count`."""
+        version, rows, columns, prediction = count
+        self._drift.take(replica, Count(int(version), int(rows), tuple(columns), tuple(prediction)))
+
+    def drift(self) -> dict[str, Any]:
+        """Returns how far the champion's requests are from its training data: its version, and a `Drift` as plain data.
+
+        Raises:
+            EndpointError: nothing answers, or the champion's bundle does not say what its data looked like.
+        """
+        current = self._open().state.current
+        if current is None:
+            raise EndpointError(f"The endpoint '{self._name}' has no model yet, so there is nothing to compare.")
+        if self._profile is None or self._profile[0] != current.digest:
+            self._profile = current.digest, open_bundle(current.uri).profile
+        profile = self._profile[1]
+        if profile is None:
+            raise EndpointError(
+                f"The bundle of version {current.number} does not say what its data looked like, as those made by an "
+                "earlier version or by an export of one's own. Export with `trainables.publish`, and promote that."
+            )
+        return {"version": current.number, **self._drift.of(current.number, profile).to_dict()}
 
     def promote_version(self, version: int, who: str, why: str) -> dict[str, Any]:
         """Makes a version answer all requests, by hand: the challenger, an earlier one, or one that was withdrawn.
@@ -280,7 +310,23 @@ class EndpointActor:
             return [], [str(error)]
         failed = [answer for answer in answers if isinstance(answer, Exception)]
         errors = [str(error) for error in failed if not isinstance(error, RayActorError)]
-        return [answer for answer in answers if isinstance(answer, dict)], errors
+        reports = [answer for answer in answers if isinstance(answer, dict)]
+        if not reports or len(errors) < len(failed):
+            self._doubt_handle(len(reports))
+        return reports, errors
+
+    def _doubt_handle(self, reached: int) -> None:
+        """Lets the next call make a new handle where this one misses replicas that run.
+
+        A handle hears of replicas from Serve's controller; one that asked while the controller died may never hear
+        again. A handle costs a thread's work for as long as this process lives, so it is not replaced more often.
+        """
+        now = time.monotonic()
+        if now < self._doubt_again_at:
+            return
+        self._doubt_again_at = now + DOUBT_SECONDS
+        if running_replicas(self._name) > reached:
+            self._handle = None
 
 
 def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:

@@ -24,6 +24,7 @@ from deploy.bundle import Prediction, Table
 from deploy.copying import Copies, Copy
 from deploy.served import Contender, Served
 from deploy.tally import Pace
+from deploy.traffic import Traffic
 from orchestrator.domain.rollout import SHADOW
 
 DEADLINE_SECONDS = 2.0  # for a challenger's answer; clients wait several times longer before they give up
@@ -57,6 +58,7 @@ class Arms:
         self._chance = random.Random()
         self._pace = Pace()
         self._turn = 0
+        self.traffic = Traffic()
 
     @property
     def usual_seconds(self) -> float | None:
@@ -75,6 +77,11 @@ class Arms:
         Raises:
             whatever the champion raises: a refusal where the request is wrong.
         """
+        worked = await self._answer(served, key, work, beside)
+        self.traffic.add(worked.model.version, worked.model.bundle, worked.rows, worked.prediction)
+        return worked
+
+    async def _answer(self, served: Served, key: bytes | None, work: Work[T], beside: bool) -> Worked[T]:
         contender = served.contender
         if contender is None:
             self._turn = (self._turn + 1) % TIMED_EVERY

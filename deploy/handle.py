@@ -98,6 +98,19 @@ class EndpointHandle:
         """Brings what a replica counted to the endpoint; see `EndpointActor.observe`."""
         self._ask(self.actor.observe.remote(replica, rollout, evidence, labels), timeout_seconds)
 
+    def watch(self, replica: str, count: list[Any], timeout_seconds: float = 10.0) -> None:
+        """Brings what a replica counted of its requests; see `EndpointActor.watch`."""
+        self._ask(self.actor.watch.remote(replica, count), timeout_seconds)
+
+    def drift(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
+        """Returns how far requests are from the champion's training data; see `EndpointActor.drift`.
+
+        Raises:
+            EndpointError: there is no champion, or its bundle says nothing of its data.
+        """
+        answer: dict[str, Any] = self._ask(self.actor.drift.remote(), timeout_seconds)
+        return answer
+
     def status(self, timeout_seconds: float = 30.0) -> dict[str, Any]:
         """Returns versions, the one that answers, the place and the replicas; see `EndpointActor.status`."""
         answer: dict[str, Any] = self._ask(self.actor.status.remote(), timeout_seconds)

@@ -55,7 +55,7 @@ class EndpointReplica(GrpcService):
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
         threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
-        reporting = (name, self._slot, self._app.feedback)
+        reporting = (name, self._slot, self._app.feedback, self._app.arms.traffic)
         threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> EndpointApp:

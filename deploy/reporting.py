@@ -1,4 +1,4 @@
-"""Brings what a replica counted to the endpoint actor, twice a second while there is something to say.
+"""Brings what a replica counted to the endpoint actor: twice a second in a rollout, and what was asked more rarely.
 
 Runs in a thread of the replica. While the actor is away, labels are kept and counts go on: each report holds all that
 was counted since the rollout began.
@@ -11,32 +11,37 @@ from dataclasses import astuple
 
 import ray
 
-from deploy.evidence import Judgement
 from deploy.feedback import Waiting
 from deploy.handle import EndpointHandle, find_handle
 from deploy.served import ModelSlot
+from deploy.traffic import Traffic, TrafficCounts
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
+WATCH_SECONDS = 2.0  # between two counts of what was asked: drift takes hours, and a look at it should not
 LABELS = 1000  # in one report; more of them wait for the next one
 
 
-def report_for_ever(name: str, slot: ModelSlot, feedback: Waiting) -> None:
+def report_for_ever(name: str, slot: ModelSlot, feedback: Waiting, traffic: Traffic) -> None:
     """Reports until the process ends."""
-    reporter = Reporter(name, slot, feedback)
+    reporter = Reporter(name, slot, feedback, traffic)
     while True:
         time.sleep(REPORT_SECONDS)
         reporter.report()
+        reporter.watch()
 
 
 class Reporter:
     """Reports as one replica, under a name that no other has."""
 
-    def __init__(self, name: str, slot: ModelSlot, feedback: Waiting) -> None:
+    def __init__(self, name: str, slot: ModelSlot, feedback: Waiting, traffic: Traffic) -> None:
         self._name = name
         self._slot = slot
         self._feedback = feedback
+        self._traffic = traffic
+        self._counts = TrafficCounts(version=0)
+        self._watched, self._watched_at = 0, 0.0  # rows that the endpoint actor has heard of, and when
         self._replica = secrets.token_hex(8)
         self._handle: EndpointHandle | None = None
         self._is_away = False
@@ -53,18 +58,50 @@ class Reporter:
         rollout = 0 if contender is None else contender.number
         evidence = None if contender is None else contender.tally.evidence.to_dict()
         try:
-            handle = self._handle or (find_handle(self._name) if ray.is_initialized() else None)
-            self._handle = handle
-            if handle is None:
-                raise LookupError(f"no endpoint actor '{self._name}' runs")
-            handle.observe(self._replica, rollout, evidence, [list(astuple(label)) for label in now])
+            self._reached().observe(self._replica, rollout, evidence, [list(astuple(label)) for label in now])
             self._is_away = False
         except Exception as error:  # noqa: BLE001 - a thread's edge: a replica answers whoever does not
-            self._keep(now, error)
+            self._feedback.add(now)
+            self._lose(error)
 
-    def _keep(self, labels: list[Judgement], error: Exception) -> None:
+    def watch(self) -> None:
+        """Counts what was asked lately, and says so where that is new."""
+        try:
+            self._count()
+            now = time.monotonic()
+            if self._counts.rows == self._watched or now - self._watched_at < WATCH_SECONDS:
+                return
+            counts = self._counts
+            self._reached().watch(
+                self._replica, [counts.version, counts.rows, counts.columns.tolist(), counts.prediction.tolist()]
+            )
+            self._watched, self._watched_at = counts.rows, now
+            self._is_away = False
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lose(error)
+
+    def _count(self) -> None:
+        served = self._slot.served
+        if served is not None and served.version != self._counts.version:
+            self._counts, self._watched = TrafficCounts(served.version), 0
+        for seen in self._traffic.take():
+            if seen.version == self._counts.version:
+                self._counts.add(seen)
+
+    def _reached(self) -> EndpointHandle:
+        """Returns the endpoint actor's handle.
+
+        Raises:
+            LookupError: it does not run.
+        """
+        handle = self._handle or (find_handle(self._name) if ray.is_initialized() else None)
+        if handle is None:
+            raise LookupError(f"no endpoint actor '{self._name}' runs")
+        self._handle = handle
+        return handle
+
+    def _lose(self, error: Exception) -> None:
         self._handle = None
-        self._feedback.add(labels)
         if not self._is_away:
             logger.warning("The endpoint actor does not hear what this replica counts: %s", error)
         self._is_away = True

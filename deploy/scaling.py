@@ -97,11 +97,20 @@ def autoscaling(scale: Scale) -> dict[str, Any]:
 
 def replicas_asked(name: str) -> int:
     """Returns how many replicas an endpoint has or waits for; 0 where that cannot be said."""
+    return sum(count for state, count in _states(name) if state != "STOPPING")
+
+
+def running_replicas(name: str) -> int:
+    """Returns how many replicas of an endpoint run; 0 where that cannot be said."""
+    return sum(count for state, count in _states(name) if state == "RUNNING")
+
+
+def _states(name: str) -> list[tuple[str, int]]:
+    """Returns the states of an endpoint's replicas with their numbers."""
     try:
         overview = serve.status().applications.get(name)
     except RayServeException:
-        return 0
+        return []
     if overview is None:
-        return 0
-    states = (deployment.replica_states for deployment in overview.deployments.values())
-    return sum(count for each in states for state, count in each.items() if state != "STOPPING")
+        return []
+    return [each for deployment in overview.deployments.values() for each in deployment.replica_states.items()]

@@ -29,7 +29,7 @@ def promote(name: str, version: int, why: str, storage: AnyStorage, as_json: boo
 
     A study that feeds it is told. One that still runs may put up something better; `freeze` keeps it from that.
     """
-    session, handle = _running(storage, name)
+    session, handle = running_endpoint(storage, name)
     was_challenger = handle.standing(version)["state"] == "rollout"  # its study hears of that from the endpoint
     answer = handle.promote_version(version, who="orchestrator promote", why=why)
     told = [] if was_challenger else _tell(storage, name, session, answer)
@@ -49,7 +49,7 @@ def promote(name: str, version: int, why: str, storage: AnyStorage, as_json: boo
 @json_option
 def rollback(name: str, version: int | None, why: str, storage: AnyStorage, as_json: bool) -> None:
     """Withdraw the challenger of the endpoint NAME, or let an earlier version answer; a study that feeds it is told."""
-    session, handle = _running(storage, name)
+    session, handle = running_endpoint(storage, name)
     answer = handle.rollback(version, who="orchestrator rollback", why=why)
     _say(name, answer, _tell(storage, name, session, answer), as_json)
 
@@ -76,7 +76,7 @@ def unfreeze(name: str, why: str, storage: AnyStorage, as_json: bool) -> None:
 
 def _freeze(name: str, why: str, storage: AnyStorage, as_json: bool, *, frozen: bool) -> None:
     word = "freeze" if frozen else "unfreeze"
-    _, handle = _running(storage, name)
+    _, handle = running_endpoint(storage, name)
     changed = handle.freeze(frozen, who=f"orchestrator {word}", why=why)
     if as_json:
         print_json({"endpoint": name, "frozen": frozen, "changed": changed})
@@ -85,7 +85,7 @@ def _freeze(name: str, why: str, storage: AnyStorage, as_json: bool, *, frozen: 
     click.echo(f"endpoint '{name}' {now}{'' if changed else ' already'}")
 
 
-def _running(storage: AnyStorage, name: str) -> tuple[SessionFile, Any]:
+def running_endpoint(storage: AnyStorage, name: str) -> tuple[SessionFile, Any]:
     """Returns the session in which the endpoint runs, and the endpoint's handle.
 
     Raises:

@@ -38,6 +38,7 @@ COMMANDS = {
     "freeze": ("by_hand", "freeze", "Let nothing change at an endpoint by itself."),
     "unfreeze": ("by_hand", "unfreeze", "Let an endpoint change by itself again."),
     "history": ("history", "history", "Say which version answered when, who changed it, and why."),
+    "drift": ("drifting", "drift", "Compare an endpoint's requests with its model's training data."),
     "token": ("token", "token", "Make, list, rotate and revoke an endpoint's bearer tokens."),
     "verify": ("verifying", "verify", "Check that a study keeps its laws, whatever was killed."),
     "check": ("checking", "check", "Try a study file in seconds; writes nothing."),

@@ -15,10 +15,19 @@ import numpy as np
 import pytest
 import ray
 
-from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
-from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
+from deploy import (
+    Client,
+    EndpointAddress,
+    EndpointHandle,
+    Scale,
+    endpoint_handle,
+    start_endpoint,
+    stop_endpoint,
+    stop_serve,
+)
+from deploy.bundle import Kind, Lineage, Profile, Schema, constant_model, write_bundle
 from deploy.places import journal_directory
-from orchestrator.domain.errors import BundleError
+from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.journal import read_journal
 
@@ -44,7 +53,9 @@ class Shop:
         self._directory = directory
         self._made = 0
 
-    def make(self, label: str, model: bytes | None = None, labels: tuple[str, ...] = LABELS) -> str:
+    def make(
+        self, label: str, model: bytes | None = None, labels: tuple[str, ...] = LABELS, profile: Profile | None = None
+    ) -> str:
         """Returns the place of a bundle that always predicts the label, or that runs the model."""
         self._made += 1
         scores = [float(label == other) for other in labels]
@@ -55,6 +66,7 @@ class Shop:
             schema=schema,
             lineage=Lineage("animals", self._made, 9),
             sample_rows=np.ones((2, 2), dtype=np.float32),
+            profile=profile,
         )
         return str(made)
 
@@ -348,6 +360,32 @@ def test_no_version_answers_that_should_not_whatever_is_decided(
             strangers.append(answer)
     assert strangers == []
     assert len({answer["version"] for answer in load.answers}) > 4
+
+
+def test_requests_unlike_the_training_data_are_seen_on_all_replicas(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop
+) -> None:
+    trained = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    scores = np.repeat([[1.0, 0.0, 0.0, 0.0]], 500, axis=0)
+    handle.promote(shop.make("ant", profile=Profile.of(SCHEMA, trained, scores)))
+    with Client(address.url, address.token) as client:
+
+        def asked(rows: np.ndarray) -> None:
+            for part in np.split(rows, 10):
+                for _ in range(4):  # both replicas
+                    client.predict(part.tolist())
+
+        asked(trained)
+        wait_until(lambda: handle.drift()["rows"] > 600)
+        assert handle.drift()["drifted"] == []
+        asked(trained + np.float32([0.0, 3.0]))
+        wait_until(lambda: handle.drift()["drifted"])
+    found = handle.drift()
+    assert found["drifted"] == ["height"]
+    assert found["version"] == handle.status()["version"]
+    handle.promote(shop.make("ant"))
+    with pytest.raises(EndpointError, match="does not say what its data looked like"):
+        handle.drift()
 
 
 def controller() -> int:

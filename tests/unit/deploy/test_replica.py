@@ -15,6 +15,7 @@ from deploy.reporting import Reporter
 from deploy.served import Contender, ModelSlot, Served
 from deploy.tally import Tally
 from deploy.tokens import ensure_token
+from deploy.traffic import Traffic
 from deploy.versions import Contest, Offer, Routing
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.journal import open_journal
@@ -154,13 +155,13 @@ def listener(monkeypatch):
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say(listener):
-    Reporter("digits", ModelSlot(), Waiting()).report()
+    Reporter("digits", ModelSlot(), Waiting(), Traffic()).report()
     assert listener.heard == []
 
 
 def test_labels_wait_until_the_endpoint_actor_is_back(listener):
     feedback = Waiting()
-    reporter = Reporter("digits", ModelSlot(), feedback)
+    reporter = Reporter("digits", ModelSlot(), feedback, Traffic())
     feedback.add([LABEL])
     listener.is_away = True
     reporter.report()
@@ -175,7 +176,7 @@ def test_labels_wait_until_the_endpoint_actor_is_back(listener):
 def test_each_report_holds_all_that_was_counted(listener, bundle):
     tally, slot = Tally(1.0), ModelSlot()
     slot.put(Served(bundle, 1, 5, Contender(Served(bundle, 2, 5), 5, 0.5, tally)))
-    reporter = Reporter("digits", slot, Waiting())
+    reporter = Reporter("digits", slot, Waiting(), Traffic())
     for _ in range(2):
         tally.challenger(0.1)
         reporter.report()
