@@ -192,26 +192,27 @@ class EndpointActor:
             )
         return {"version": current.number, **self._drift.of(current.number, profile).to_dict()}
 
-    def promote_version(self, version: int, who: str, why: str) -> dict[str, Any]:
+    def promote_version(self, version: int, who: str, why: str, origin: str = "") -> dict[str, Any]:
         """Makes a version answer all requests, by hand: the challenger, an earlier one, or one that was withdrawn.
 
-        Returns what `promote` does.
+        `origin` is the address that the decision came from, where it came over HTTP. Returns what `promote` does.
 
         Raises:
-            EndpointError: there is no such version.
+            UnknownVersion: there is no such version.
             BundleError: its bundle is gone or damaged; what answers now goes on answering.
         """
         start = time.perf_counter()
         ledger = self._open()
         with self._writing:
             events = decide_by_hand(ledger.state, version, who=who, why=why, at=_now())
-            return self._enforce_checked(ledger, events, start)
+            return self._enforce_checked(ledger, _from(origin, events), start)
 
-    def freeze(self, frozen: bool, who: str, why: str) -> bool:
+    def freeze(self, frozen: bool, who: str, why: str, origin: str = "") -> bool:
         """Lets nothing change by itself from now on, or again; returns whether that is new."""
         ledger = self._open()
         with self._writing:
-            return ledger.record(decide_freeze(ledger.state, frozen=frozen, who=who, why=why, at=_now()))
+            events = decide_freeze(ledger.state, frozen=frozen, who=who, why=why, at=_now())
+            return ledger.record(_from(origin, events))
 
     def _usual_seconds(self) -> float | None:
         """Returns what nine of ten of the champion's answers take, at the slowest replica."""
@@ -242,20 +243,20 @@ class EndpointActor:
             "errors": errors,
         }
 
-    def rollback(self, version: int | None, who: str, why: str) -> dict[str, Any]:
+    def rollback(self, version: int | None, who: str, why: str, origin: str = "") -> dict[str, Any]:
         """Makes an earlier version answer again (None: the one before the present one); returns what `promote` does.
 
         In a rollout, without a version, the challenger is withdrawn and nothing else happens.
 
         Raises:
-            EndpointError: there is no such version.
+            UnknownVersion: there is no such version.
             BundleError: its bundle is gone or damaged; what answers now goes on answering.
         """
         start = time.perf_counter()
         ledger = self._open()
         with self._writing:
             events = decide_rollback(ledger.state, version, who=who, why=why, at=_now())
-            return self._enforce_checked(ledger, events, start)
+            return self._enforce_checked(ledger, _from(origin, events), start)
 
     def place(self, host: str, port: int, prefix: str, grpc_port: int | None = None) -> None:
         """Records where the endpoint is reached."""
@@ -352,6 +353,11 @@ def _check_alike(state: EndpointState, uri: str) -> None:
             f"The bundle {uri} takes or gives other columns or labels than version {state.current.number}, which "
             "answers: requests cannot be shared between them. Promote it without a rollout (kind: full)."
         )
+
+
+def _from(origin: str, events: list[Event]) -> list[Event]:
+    """Returns the events with the address that they came from, where that is known."""
+    return [event | {"origin": origin} for event in events] if origin else events
 
 
 def _interface(schema: Schema) -> tuple[object, ...]:

@@ -8,6 +8,7 @@
     POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2, tensors as JSON or bytes
     POST /predict                              rows as JSON, CSV or an Arrow IPC stream; the answer as Accept says
     POST /feedback                             true labels of answers, by their ids
+    .... /admin/...                            decisions about the endpoint: see `admin`
 
 Every answer says which version and trial gave it, in its body and in its headers, and has an id. A client's fault is a
 4xx with `{"error": reason}`, never a 5xx. No framework: routing and checks of one row take about 0.05 ms.
@@ -23,9 +24,10 @@ from deploy.answers import prediction_answer
 from deploy.arms import Arms, Worked
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
+from deploy.desk import Desk
 from deploy.docs_page import docs_page
 from deploy.feedback import Waiting, parse_feedback
-from deploy.keyring import Keyring
+from deploy.keyring import Caller, Keyring
 from deploy.media import JSON, answer_media, body_media
 from deploy.openapi import openapi_document
 from deploy.predict_rows import read_rows
@@ -74,15 +76,21 @@ class Counts:
 class EndpointApp:
     """Answers HTTP requests from the model in its slot."""
 
-    def __init__(self, settings: AppSettings, slot: ModelSlot, keyring: Keyring | None = None) -> None:
-        """Args:
-        settings: what it is told once.
-        slot: holds the model.
-        keyring: the tokens that open it; None: the endpoint's own alone.
+    def __init__(
+        self, settings: AppSettings, slot: ModelSlot, keyring: Keyring | None = None, desk: Desk | None = None
+    ) -> None:
+        """Makes the application.
+
+        Args:
+            settings: what it is told once.
+            slot: holds the model.
+            keyring: the tokens that open it; None: the endpoint's own alone.
+            desk: takes what is asked below `/admin`; None: nobody does.
         """
         self._settings = settings
         self._slot = slot
         self.keyring = keyring or Keyring(settings.token)
+        self._desk = desk
         self.ids = AnswerIds()
         self.arms = Arms()
         self.feedback = Waiting()
@@ -127,6 +135,8 @@ class EndpointApp:
             return Answer(server_metadata(self._settings.program_version))
         if route.action == "feedback":
             return await self._take_labels(scope, receive)
+        if route.decision is not None and caller is not None:
+            return await self._decide(route.decision, caller, scope, receive)
         check_model(route.model, self._settings.model)
         model = loaded(served, route.version)
         if route.action == "ready":
@@ -139,6 +149,11 @@ class EndpointApp:
             model = replace(model, contender=None)  # whoever names a version gets that one
         work = self._predict if route.action == PREDICT else self._infer
         return await work(scope, receive, model)
+
+    async def _decide(self, decision: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+        if self._desk is None:
+            raise Refusal(503, "Nobody is there to decide about this endpoint; a running replica has somebody.")
+        return await self._desk.answer(decision, caller, scope, receive)
 
     def _document(self, scope: Scope, served: Served) -> dict[str, Any]:
         settings = self._settings

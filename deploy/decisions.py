@@ -11,7 +11,7 @@ from deploy.endpoint import EndpointState, Event
 from deploy.evidence import Evidence
 from deploy.rollout import Action, Rollout, Verdict
 from deploy.versions import Offer, Place, Version
-from orchestrator.domain.errors import EndpointError
+from orchestrator.domain.errors import UnknownVersion
 from orchestrator.domain.rollout import RolloutPlan
 
 
@@ -84,7 +84,7 @@ def decide_by_hand(state: EndpointState, number: int, *, who: str, why: str, at:
     """Returns the events that make a version answer all requests from now on, whatever it is; a rollout ends.
 
     Raises:
-        EndpointError: there is no such version.
+        UnknownVersion: there is no such version.
     """
     version = replace(_known(state, number), who=who, why=why, at=at)
     out = _out_of_the_way(state, number, who=who, at=at)
@@ -113,13 +113,13 @@ def decide_rollback(state: EndpointState, version: int | None, *, who: str, why:
         at: when.
 
     Raises:
-        EndpointError: there is no such version, or nothing to go back to.
+        UnknownVersion: there is no such version, or nothing to go back to.
     """
     if version is None and state.rollout is not None:
         return [_withdrawal(state.rollout, who=who, why=why, at=at)]
     number = state.previous if version is None else version
     if number is None:
-        raise EndpointError(f"There is nothing to go back to; versions: {_numbers(state)}.")
+        raise UnknownVersion(f"There is nothing to go back to; versions: {_numbers(state)}.")
     earlier = replace(_known(state, number), who=who, why=why, at=at)
     out = [] if state.rollout is None else [_withdrawal(state.rollout, who=who, why=why, at=at)]
     if state.current is not None and state.current.number == number:
@@ -143,7 +143,7 @@ def _version_of(state: EndpointState, offer: Offer, *, who: str, why: str, at: s
 
 def _known(state: EndpointState, number: int) -> Version:
     if number not in state.versions:
-        raise EndpointError(f"There is no version {number}; versions: {_numbers(state)}.")
+        raise UnknownVersion(f"There is no version {number}; versions: {_numbers(state)}.")
     return state.versions[number]
 
 

@@ -42,7 +42,13 @@ class EndpointHandle:
         return answer
 
     def rollback(
-        self, version: int | None = None, *, who: str = "", why: str = "", timeout_seconds: float = 60.0
+        self,
+        version: int | None = None,
+        *,
+        who: str = "",
+        why: str = "",
+        origin: str = "",
+        timeout_seconds: float = 60.0,
     ) -> dict[str, Any]:
         """Makes an earlier version answer again; see `EndpointActor.rollback`.
 
@@ -50,7 +56,7 @@ class EndpointHandle:
             BundleError: its bundle is gone or damaged.
             EndpointError: there is no such version, or the endpoint does not answer in time.
         """
-        answer: dict[str, Any] = self._ask(self.actor.rollback.remote(version, who, why), timeout_seconds)
+        answer: dict[str, Any] = self._ask(self.actor.rollback.remote(version, who, why, origin), timeout_seconds)
         return answer
 
     def offer(
@@ -72,7 +78,7 @@ class EndpointHandle:
         return answer
 
     def promote_version(
-        self, version: int, *, who: str = "", why: str = "", timeout_seconds: float = 60.0
+        self, version: int, *, who: str = "", why: str = "", origin: str = "", timeout_seconds: float = 60.0
     ) -> dict[str, Any]:
         """Makes a version answer all requests, by hand; see `EndpointActor.promote_version`.
 
@@ -80,12 +86,15 @@ class EndpointHandle:
             BundleError: its bundle is gone or damaged.
             EndpointError: there is no such version, or the endpoint does not answer in time.
         """
-        answer: dict[str, Any] = self._ask(self.actor.promote_version.remote(version, who, why), timeout_seconds)
+        asked = self.actor.promote_version.remote(version, who, why, origin)
+        answer: dict[str, Any] = self._ask(asked, timeout_seconds)
         return answer
 
-    def freeze(self, frozen: bool, *, who: str = "", why: str = "", timeout_seconds: float = 30.0) -> bool:
+    def freeze(
+        self, frozen: bool, *, who: str = "", why: str = "", origin: str = "", timeout_seconds: float = 30.0
+    ) -> bool:
         """Lets nothing change by itself, or again; returns whether that is new."""
-        return bool(self._ask(self.actor.freeze.remote(frozen, who, why), timeout_seconds))
+        return bool(self._ask(self.actor.freeze.remote(frozen, who, why, origin), timeout_seconds))
 
     def observe(
         self,

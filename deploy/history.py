@@ -21,7 +21,8 @@ class Change:
     """A change, and what held from then on.
 
     `shares` are the versions that answer with their shares of the requests, `shadow` the version that gets copies
-    (None: none does), `version` the one that the change is about (None: all).
+    (None: none does), `version` the one that the change is about (None: all). `origin` is the address that asked
+    for it, where that was over HTTP.
     """
 
     at: str
@@ -32,6 +33,7 @@ class Change:
     shares: Mapping[int, float]
     shadow: int | None
     evidence: Evidence | None = None
+    origin: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data."""
@@ -41,6 +43,7 @@ class Change:
             "version": self.version,
             "who": self.who,
             "why": self.why,
+            "origin": self.origin,
             "shares": {str(version): share for version, share in self.shares.items()},
             "shadow": self.shadow,
             "evidence": None if self.evidence is None else self.evidence.to_dict(),
@@ -97,6 +100,7 @@ def _change(event: Mapping[str, Any], state: EndpointState) -> Change:
         shares=_shares(state.current.number if state.current else None, state.rollout),
         shadow=state.rollout.version if state.rollout is not None and not state.rollout.weight else None,
         evidence=None if evidence is None else Evidence.from_dict(evidence),
+        origin=str(event.get("origin", "")),
     )
 
 

@@ -12,6 +12,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from deploy.admin import AdminDesk
 from deploy.app import AppSettings, EndpointApp
 from deploy.bundle import Bundle
 from deploy.copies import open_bundle
@@ -49,7 +50,7 @@ class EndpointReplica(GrpcService):
         self._fault = ""
         self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
         keys = KeyFollower(storage, name)
-        self._app = EndpointApp(self._settings, self._slot, keys.keyring)
+        self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name))
         self._is_private = is_private
         self._rated = time.monotonic(), 0
         self._catch_up()

@@ -9,6 +9,8 @@ from deploy.named_tokens import TokenScope
 
 PREDICT = "predict"
 ANY_TOKEN: tuple[TokenScope, ...] = ()
+ADMIN = "admin"
+DECISIONS = (TokenScope.ADMIN,)
 MODEL = (TokenScope.PREDICT,)
 
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
@@ -23,13 +25,15 @@ _TABLE = (
     ("GET", "ready", ANY_TOKEN, re.compile(r"/v2/health/ready")),
     ("GET", "ready", ANY_TOKEN, re.compile(_MODEL + r"/ready")),
     ("GET", "metadata", MODEL, re.compile(_MODEL)),
+    ("GET", ADMIN, DECISIONS, re.compile(r"/admin/(?P<decision>status|history)")),
+    ("POST", ADMIN, DECISIONS, re.compile(r"/admin/(?P<decision>promote|rollback|freeze|unfreeze)")),
     ("GET", "server", ANY_TOKEN, re.compile(r"/v2/?")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is asked for, of which model and version; None = whatever answers.
+    """What is asked for, of which model and version; None = whatever answers. `decision` is what is decided by hand.
 
     A token needs one of `scopes` for it; none: any token will do.
     """
@@ -38,6 +42,7 @@ class Route:
     scopes: tuple[TokenScope, ...] = ANY_TOKEN
     model: str | None = None
     version: str | None = None
+    decision: str | None = None
 
 
 def find_route(method: str, path: str) -> Route:
@@ -54,7 +59,9 @@ def find_route(method: str, path: str) -> Route:
             reason = f"{path} does not take {method}; use {wanted}."
             raise Refusal(405, reason, [(b"allow", wanted.encode())])
         groups = match.groupdict()
-        return Route(action, scopes, _decoded(groups.get("model")), _decoded(groups.get("version")))
+        return Route(
+            action, scopes, _decoded(groups.get("model")), _decoded(groups.get("version")), groups.get("decision")
+        )
     raise Refusal(404, f"There is nothing at {path}. Use POST /predict, or those that GET /docs shows.")
 
 

@@ -100,8 +100,13 @@ class TokenBook:
         self._put(self._known(name).revoked(now))
 
     def _find(self, name: str) -> NamedToken | None:
-        revision = newest(self._place.sizes()).get(name)
-        return None if revision is None else _parsed(self._place.read(_file(name, revision)), name, revision)
+        while True:
+            revision = newest(self._place.sizes()).get(name)
+            if revision is None:
+                return None
+            data = self._place.find(_file(name, revision))
+            if data is not None:  # else somebody changed it since the listing: there is a later one
+                return _parsed(data, name, revision)
 
     def _known(self, name: str) -> NamedToken:
         token = self._find(name)
@@ -123,13 +128,22 @@ class TokenBook:
             else:
                 self._place.write_new(file, data)
         except FileExistsError:
-            raise EndpointError(f"the token '{token.name}' was changed by somebody else meanwhile; ask again") from None
+            raise self._too_late(token) from None
         except OSError as error:
             raise StorageError(f"the token '{token.name}' cannot be written to {self._place} ({error})") from error
-        for name in self._place.sizes():
+        files = list(self._place.sizes())
+        if (
+            newest(files)[token.name] > token.revision
+        ):  # its name was free because a later one had taken it away already
+            self._place.delete(file)
+            raise self._too_late(token)
+        for name in files:
             known = _FILE.fullmatch(name)
             if known is not None and known["name"] == token.name and int(known["revision"]) < token.revision:
                 self._place.delete(name)
+
+    def _too_late(self, token: NamedToken) -> EndpointError:
+        return EndpointError(f"the token '{token.name}' was changed by somebody else meanwhile; ask again")
 
 
 def newest(files: Iterable[str]) -> dict[str, int]:

@@ -1,10 +1,16 @@
-"""What somebody decides about an endpoint: `promote`, `rollback`, `freeze` and `unfreeze`."""
+"""What somebody decides about an endpoint: `promote`, `rollback`, `freeze` and `unfreeze`.
 
+In its cluster the endpoint actor is asked, and studies that feed the endpoint are told. With `--address` the endpoint
+itself is, over HTTP.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.outside import endpoint_options, remote_endpoint
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint
@@ -23,12 +29,24 @@ why_option = click.option("--why", default="", help="For the endpoint's history.
 @click.argument("version", type=click.IntRange(min=1))
 @why_option
 @storage_option
+@endpoint_options
 @json_option
-def promote(name: str, version: int, why: str, storage: AnyStorage, as_json: bool) -> None:
+def promote(
+    name: str,
+    version: int,
+    why: str,
+    storage: AnyStorage,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
     """Let the endpoint NAME answer all requests with VERSION: the challenger, an earlier one, or a withdrawn one.
 
     A study that feeds it is told. One that still runs may put up something better; `freeze` keeps it from that.
     """
+    if address is not None:
+        _say(name, remote_endpoint(name, address, token_file).promote_version(version, why=why), [], as_json)
+        return
     session, handle = running_endpoint(storage, name)
     was_challenger = handle.standing(version)["state"] == "rollout"  # its study hears of that from the endpoint
     answer = handle.promote_version(version, who="orchestrator promote", why=why)
@@ -46,9 +64,21 @@ def promote(name: str, version: int, why: str, storage: AnyStorage, as_json: boo
 )
 @why_option
 @storage_option
+@endpoint_options
 @json_option
-def rollback(name: str, version: int | None, why: str, storage: AnyStorage, as_json: bool) -> None:
+def rollback(
+    name: str,
+    version: int | None,
+    why: str,
+    storage: AnyStorage,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
     """Withdraw the challenger of the endpoint NAME, or let an earlier version answer; a study that feeds it is told."""
+    if address is not None:
+        _say(name, remote_endpoint(name, address, token_file).rollback(version, why=why), [], as_json)
+        return
     session, handle = running_endpoint(storage, name)
     answer = handle.rollback(version, who="orchestrator rollback", why=why)
     _say(name, answer, _tell(storage, name, session, answer), as_json)
@@ -58,26 +88,43 @@ def rollback(name: str, version: int | None, why: str, storage: AnyStorage, as_j
 @click.argument("name")
 @why_option
 @storage_option
+@endpoint_options
 @json_option
-def freeze(name: str, why: str, storage: AnyStorage, as_json: bool) -> None:
+def freeze(
+    name: str, why: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool
+) -> None:
     """Let nothing change at the endpoint NAME by itself, forward or back, until `unfreeze`."""
-    _freeze(name, why, storage, as_json, frozen=True)
+    _freeze(name, why, storage, address, token_file, as_json, frozen=True)
 
 
 @click.command()
 @click.argument("name")
 @why_option
 @storage_option
+@endpoint_options
 @json_option
-def unfreeze(name: str, why: str, storage: AnyStorage, as_json: bool) -> None:
+def unfreeze(
+    name: str, why: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool
+) -> None:
     """Let the endpoint NAME change by itself again."""
-    _freeze(name, why, storage, as_json, frozen=False)
+    _freeze(name, why, storage, address, token_file, as_json, frozen=False)
 
 
-def _freeze(name: str, why: str, storage: AnyStorage, as_json: bool, *, frozen: bool) -> None:
-    word = "freeze" if frozen else "unfreeze"
-    _, handle = running_endpoint(storage, name)
-    changed = handle.freeze(frozen, who=f"orchestrator {word}", why=why)
+def _freeze(
+    name: str,
+    why: str,
+    storage: AnyStorage,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
+    *,
+    frozen: bool,
+) -> None:
+    if address is not None:
+        changed = remote_endpoint(name, address, token_file).freeze(frozen, why=why)
+    else:
+        _, handle = running_endpoint(storage, name)
+        changed = handle.freeze(frozen, who=f"orchestrator {'freeze' if frozen else 'unfreeze'}", why=why)
     if as_json:
         print_json({"endpoint": name, "frozen": frozen, "changed": changed})
         return

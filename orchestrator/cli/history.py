@@ -1,5 +1,10 @@
-"""`history`: which version of an endpoint answered when, and where it came from. It needs the storage, not Ray."""
+"""`history`: which version of an endpoint answered when, and where it came from.
 
+It needs the storage, not Ray; or with `--address` the endpoint and a token.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,11 +16,15 @@ from deploy.history import Change, answering, changes
 from deploy.places import journal_directory
 from deploy.versions import Version
 from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.outside import endpoint_options, remote_endpoint
 from orchestrator.cli.printing import NOTHING, block, number, parameters, print_json, table
 from orchestrator.cli.serving import require_endpoint
 from orchestrator.domain.errors import InvalidInput, OrchestratorError
 from orchestrator.journal import AnyStorage, read_journal
 from orchestrator.study import read_study
+
+Known = tuple[Sequence[Sequence[Mapping[str, Any]]], Mapping[int, Sequence[int]]]
+"""An endpoint's journal, and by version how many labels judged it and how many of them proved it wrong."""
 
 
 @click.command()
@@ -24,20 +33,28 @@ from orchestrator.study import read_study
 @click.option("--version", type=click.IntRange(min=1), help="A version: where it came from, and what became of it.")
 @click.option("--answer", help="The id of an answer: the version that gave it.")
 @storage_option
+@endpoint_options
 @json_option
 def history(
-    name: str, at: str | None, version: int | None, answer: str | None, storage: AnyStorage, as_json: bool
+    name: str,
+    at: str | None,
+    version: int | None,
+    answer: str | None,
+    storage: AnyStorage,
+    address: str | None,
+    token_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Say which version of the endpoint NAME answered when, who or what changed it, and why."""
     if sum(given is not None for given in (at, version, answer)) > 1:
         raise InvalidInput("history takes one of --at, --version and --answer")
-    require_endpoint(storage, name)
-    batches = list(read_journal(journal_directory(storage, name)))
+    batches, labels = _read(storage, name) if address is None else _told(name, address, token_file)
     course, state = list(changes(batches)), replay(batches)
     if answer is not None:
         version = _version_of(answer)
     if version is not None:
-        _show_version(storage, name, state, course, version, as_json)
+        studies = storage if address is None else None
+        _show_version(studies, name, state, course, version, labels.get(version, (0, 0)), as_json)
     elif at is not None:
         _show_moment(name, state, answering(course, at), at, as_json)
     elif as_json:
@@ -50,6 +67,17 @@ def history(
         click.echo(f"endpoint '{name}' never answered: no model was promoted")
 
 
+def _read(storage: AnyStorage, name: str) -> Known:
+    require_endpoint(storage, name)
+    batches = list(read_journal(journal_directory(storage, name)))
+    return batches, EvidenceFile(str(storage), name).book.versions
+
+
+def _told(name: str, address: str, token_file: Path | None) -> Known:
+    said = remote_endpoint(name, address, token_file).history()
+    return [said["events"]], {int(version): counts for version, counts in said["labels"].items()}
+
+
 def _version_of(answer: str) -> int:
     found = parse_answer_id(answer)
     if found is None:
@@ -59,7 +87,7 @@ def _version_of(answer: str) -> int:
 
 def _table(course: list[Change]) -> str:
     rows = [
-        [change.at, change.event, _or_nothing(change.version), _answering(change), change.who or NOTHING, change.why]
+        [change.at, change.event, _or_nothing(change.version), _answering(change), _by(change), change.why]
         for change in course
     ]
     return table(["TIME", "CHANGE", "VERSION", "ANSWERS FROM THEN ON", "BY", "WHY"], rows)
@@ -79,7 +107,7 @@ def _show_moment(name: str, state: EndpointState, change: Change | None, at: str
     if change is None:
         click.echo(f"nothing answered at {at}: the first model of endpoint '{name}' came later")
         return
-    rows = [("answered", _answering(change)), ("since", change.at), ("by", f"{change.who}: {change.why}")]
+    rows = [("answered", _answering(change)), ("since", change.at), ("by", f"{_by(change)}: {change.why}")]
     rows += [
         (f"version {version}", f"study {state.versions[version].lineage.study}, trial {_trial(state, version)}")
         for version in change.shares
@@ -93,7 +121,13 @@ def _trial(state: EndpointState, version: int) -> str:
 
 
 def _show_version(
-    storage: AnyStorage, name: str, state: EndpointState, course: list[Change], number_: int, as_json: bool
+    storage: AnyStorage | None,
+    name: str,
+    state: EndpointState,
+    course: list[Change],
+    number_: int,
+    labels: Sequence[int],
+    as_json: bool,
 ) -> None:
     if number_ not in state.versions:
         known = ", ".join(map(str, state.versions)) or "none"
@@ -101,8 +135,8 @@ def _show_version(
     version = state.versions[number_]
     mine = [change for change in course if change.version == number_]
     found = version.to_dict() | {
-        "code_sha256": _code_hash(storage, version),
-        "labels": list(EvidenceFile(str(storage), name).book.versions.get(number_, (0, 0))),
+        "code_sha256": None if storage is None else _code_hash(storage, version),
+        "labels": list(labels),
         "changes": [change.to_dict() for change in mine],
     }
     if as_json:
@@ -136,6 +170,11 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("bundle", f"{found['uri']} ({found['digest'][:12]})"),
         ("labels", f"{wrong} wrong of {judged}" if judged else NOTHING),
     ]
+
+
+def _by(change: Change) -> str:
+    """Returns who decided, and from where that came over HTTP."""
+    return f"{change.who} from {change.origin}" if change.origin else change.who or NOTHING
 
 
 def _or_nothing(value: object) -> str:

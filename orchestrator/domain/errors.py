@@ -15,6 +15,7 @@ OrchestratorError
 ├── ClusterError              Ray cannot be reached, started, or has no room
 │   └── SessionLost           the local Ray has died; a new one goes on from the storage
 ├── EndpointError             the endpoint cannot be reached or refuses
+│   ├── UnknownVersion        it has no version of that number, or none to go back to
 │   └── RequestRefused        it answered with a status that is no success (in deploy.client)
 ├── ExchangeRefused           a message from a worker or writer whose time is over
 └── InvalidTransition         a trial cannot do this in its state (a fault of ours)
@@ -90,6 +91,10 @@ class SessionLost(ClusterError):
 
 class EndpointError(OrchestratorError):
     """The endpoint cannot be reached, or refuses."""
+
+
+class UnknownVersion(EndpointError):
+    """The endpoint has no version of that number, or none to go back to."""
 
 
 class ExchangeRefused(OrchestratorError):

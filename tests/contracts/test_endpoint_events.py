@@ -18,6 +18,7 @@ from deploy.decisions import (
 )
 from deploy.endpoint import EVENTS, EndpointState, replay
 from deploy.evidence import ArmCounts, Evidence
+from deploy.history import changes
 from deploy.rollout import Action, Verdict
 from deploy.versions import Contest, Offer, Place, Routing
 from orchestrator.domain.errors import EndpointError
@@ -95,6 +96,15 @@ def test_a_place_with_grpc_is_the_golden_form_and_its_port():
     assert event == {**golden("placed"), "grpc_port": 8001}
     assert replay([[event]]).place == place
     assert replay([[golden("placed")]]).place == Place("127.0.0.1", 8000, "/", None)
+
+
+@pytest.mark.parametrize("name", ["promoted", "rolled_back", "frozen", "unfrozen", "withdrawn"])
+def test_a_decision_from_outside_is_the_golden_form_and_its_address(name):
+    (before,) = list(changes([COURSE[: COURSE.index(NAMED[name]) + 1]]))[-1:]
+    course = [*COURSE[: COURSE.index(NAMED[name])], {**golden(name), "origin": "10.0.0.3"}]
+    (change,) = list(changes([course]))[-1:]
+    assert (before.origin, change.origin) == ("", "10.0.0.3")
+    assert replay([course]) == replay([COURSE[: len(course)]])
 
 
 @pytest.mark.parametrize("contest", [None, Contest(3, 2, "file:///b", 0.05, 0.005)])

@@ -1,0 +1,89 @@
+"""Decisions about the endpoint over HTTP, for whoever has a token with the scope `admin`.
+
+    GET  /admin/status                         versions, the rollout, and each replica's report
+    GET  /admin/history                        the journal's events, and how often labels proved each version wrong
+    POST /admin/promote                        {"version": 4, "why": "it is fine"}
+    POST /admin/rollback                       {"version": 3, "why": "..."}, or without a version as the command does
+    POST /admin/freeze, /admin/unfreeze        {"why": "a holiday"}
+
+Each body may also name the `endpoint` that it means. A replica only carries this to the endpoint actor, which decides
+one thing after the other; who decided is the token's name, from where is the address that asked.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+
+from deploy.asgi import Answer, Receive, Refusal, Scope, read_body
+from deploy.desk import MAX_BODY_BYTES, Wish, origin_of, parse_wish
+from deploy.evidence_file import EvidenceFile
+from deploy.handle import EndpointHandle, endpoint_handle
+from deploy.keyring import Caller
+from deploy.places import journal_directory
+from orchestrator.domain.errors import BundleError, ClusterError, OrchestratorError, UnknownVersion
+from orchestrator.journal import AnyStorage, read_journal
+
+THREADS = 4  # for what waits for the endpoint actor; predictions have others
+MOST_WAITING = 16
+RETRY_AFTER = (b"retry-after", b"1")
+
+
+class AdminDesk:
+    """Carries decisions to the endpoint actor. Used by one event loop."""
+
+    def __init__(self, storage: AnyStorage, name: str) -> None:
+        self._storage = storage
+        self._name = name
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="admin")
+        self._waiting = 0
+
+    async def answer(self, action: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+        """See `Desk`."""
+        wish = Wish()
+        if action not in ("status", "history"):
+            wish = parse_wish(await read_body(scope, receive, MAX_BODY_BYTES), action, self._name)
+        if self._waiting >= MOST_WAITING:
+            raise Refusal(503, "Too many decisions wait for the endpoint already; ask again.", [RETRY_AFTER])
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            done = await loop.run_in_executor(self._threads, self._do, action, wish, caller.name, origin_of(scope))
+        finally:
+            self._waiting -= 1
+        return Answer(done)
+
+    def _do(self, action: str, wish: Wish, who: str, origin: str) -> dict[str, Any]:
+        """Asks the endpoint actor, in a thread, and says its refusals as HTTP does."""
+        try:
+            if action == "history":
+                return self._history()
+            if not ray.is_initialized():  # looking for the actor would start a cluster of its own
+                raise ClusterError("This replica is in no cluster, so nobody is there to decide.")
+            return _ask(endpoint_handle(self._name), action, wish, who, origin)
+        except UnknownVersion as error:
+            raise Refusal(404, str(error)) from error
+        except BundleError as error:
+            raise Refusal(409, f"That version cannot answer, and nothing was changed. {error}") from error
+        except OrchestratorError as error:
+            raise Refusal(503, str(error), [RETRY_AFTER]) from error
+
+    def _history(self) -> dict[str, Any]:
+        events = [event for batch in read_journal(journal_directory(self._storage, self._name)) for event in batch]
+        counts = EvidenceFile(str(self._storage), self._name).book.versions
+        labels = {str(version): list(judged) for version, judged in counts.items()}
+        return {"endpoint": self._name, "events": events, "labels": labels}
+
+
+def _ask(handle: EndpointHandle, action: str, wish: Wish, who: str, origin: str) -> dict[str, Any]:
+    if action == "status":
+        return handle.status()
+    if action == "promote":
+        assert wish.version is not None, "a promotion names its version"
+        return {"endpoint": handle.name, **handle.promote_version(wish.version, who=who, why=wish.why, origin=origin)}
+    if action == "rollback":
+        return {"endpoint": handle.name, **handle.rollback(wish.version, who=who, why=wish.why, origin=origin)}
+    frozen = action == "freeze"
+    changed = handle.freeze(frozen, who=who, why=wish.why, origin=origin)
+    return {"endpoint": handle.name, "frozen": frozen, "changed": changed}

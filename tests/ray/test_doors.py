@@ -1,0 +1,181 @@
+"""Who may ask a running endpoint for what, and what an admin does from outside its cluster."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
+from orchestrator.cli.program import execute
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=(0, 1, 2, 3))
+ROWS = {"rows": [[1.0, 2.0]]}
+
+
+def wait_until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def bundles(storage: Path) -> list[Path]:
+    """One bundle a class, which it always predicts."""
+    return [
+        write_bundle(
+            storage / "shapes" / "bundles" / str(label),
+            onnx_model=constant_model(2, [float(label == other) for other in range(4)]),
+            schema=SCHEMA,
+            lineage=Lineage("shapes", 100 + label, 9),
+            sample_rows=np.ones((2, 2), dtype=np.float32),
+        )
+        for label in range(4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def address(ray_session: None, storage: Path) -> Iterator[EndpointAddress]:
+    stop_serve()  # where another test left it, on a port of its own
+    yield start_endpoint("shapes", storage, scale=Scale(2, 2, 0.5))
+    stop_endpoint("shapes")
+    assert stop_serve()
+
+
+@pytest.fixture(scope="module")
+def handle(address: EndpointAddress, bundles: list[Path]) -> EndpointHandle:
+    handle = endpoint_handle("shapes")
+    wait_until(lambda: len(handle.status()["replicas"]) == 2)
+    for bundle in bundles:
+        handle.promote(str(bundle), who="a test", why="version by version")
+    return handle
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(storage: Path, handle: EndpointHandle, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `orchestrator ...`; returns its exit code and what it wrote."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = execute([*words, "--storage", str(storage)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def outside(address: EndpointAddress, command: Command, tmp_path: Path) -> Command:
+    """Runs a command as somebody called `ops` who has an admin's token and nothing else, no storage either."""
+    name = f"ops-{tmp_path.name}"
+    command("token", "add", "shapes", name, "--scope", "admin", "--file", str(tmp_path / "ops"))
+    token = (tmp_path / "ops").read_text().strip()
+    wait_until(lambda: statuses(address, token, "/v2") == {200})
+
+    def run(*words: str) -> tuple[int, str, str]:
+        return command(*words, "--address", address.url, "--token-file", str(tmp_path / "ops"))
+
+    return run
+
+
+def statuses(address: EndpointAddress, token: str, path: str = "/predict", times: int = 8) -> set[int]:
+    """Returns with which statuses both replicas answer; each request has a connection of its own."""
+    headers = {"authorization": f"Bearer {token}"}
+    answers = (
+        httpx.post(address.url + path, headers=headers, json=ROWS)
+        if path == "/predict"
+        else httpx.get(address.url + path, headers=headers)
+        for _ in range(times)
+    )
+    return {answer.status_code for answer in answers}
+
+
+def test_a_token_is_made_rotated_and_revoked_without_a_restart(
+    address: EndpointAddress, handle: EndpointHandle, command: Command
+) -> None:
+    pids = {replica["pid"] for replica in handle.status()["replicas"]}
+    first = command("token", "add", "shapes", "shop")[1].strip()
+    wait_until(lambda: statuses(address, first) == {200})
+    second = command("token", "rotate", "shapes", "shop", "--overlap", "1h")[1].strip()
+    wait_until(lambda: statuses(address, second) == {200})
+    assert statuses(address, first) == {200}
+    assert statuses(address, first, "/admin/status") == {403}
+    command("token", "revoke", "shapes", "shop")
+    wait_until(lambda: statuses(address, first) | statuses(address, second) == {401})
+    assert {replica["pid"] for replica in handle.status()["replicas"]} == pids
+
+
+def test_an_admin_decides_from_outside_and_the_history_names_the_token(
+    handle: EndpointHandle, command: Command, outside: Command, tmp_path: Path
+) -> None:
+    assert outside("promote", "shapes", "2", "--why", "it was fine")[:2] == (
+        0,
+        "endpoint 'shapes' answers with version 2\n",
+    )
+    assert outside("rollback", "shapes", "--to", "3")[1] == "endpoint 'shapes' answers with version 3\n"
+    assert outside("freeze", "shapes", "--why", "a holiday")[1] == "endpoint 'shapes' changes by hand only\n"
+    assert outside("unfreeze", "shapes")[1] == "endpoint 'shapes' changes by itself\n"
+    there, here = (json.loads(run("history", "shapes", "--json")[1]) for run in (outside, command))
+    assert there == here
+    who = f"ops-{tmp_path.name}"
+    assert [(change["event"], change["who"], change["why"], change["origin"]) for change in here[-4:]] == [
+        ("promoted", who, "it was fine", "127.0.0.1"),
+        ("rolled_back", who, "", "127.0.0.1"),
+        ("frozen", who, "a holiday", "127.0.0.1"),
+        ("unfrozen", who, "", "127.0.0.1"),
+    ]
+    assert json.loads(outside("history", "shapes", "--version", "2", "--json")[1])["lineage"]["trial"] == 101
+
+
+def test_what_cannot_be_done_is_a_clear_refusal(
+    address: EndpointAddress, outside: Command, handle: EndpointHandle, bundles: list[Path]
+) -> None:
+    handle.promote_version(4)
+    code, _, said = outside("promote", "shapes", "99")
+    assert (code, "There is no version 99; versions: 1, 2, 3, 4" in said, "404" in said) == (1, True, True)
+    code, _, said = outside("freeze", "circles")
+    assert (code, "This is the endpoint 'shapes', not 'circles'" in said) == (1, True)
+    away = bundles[0].with_name("away")
+    bundles[0].rename(away)
+    try:
+        code, _, said = outside("rollback", "shapes", "--to", "1")
+        assert (code, "409" in said, "nothing was changed" in said) == (1, True, True)
+    finally:
+        away.rename(bundles[0])
+    assert handle.status()["version"] == 4
+
+
+def test_of_promotions_at_once_each_is_answered_and_they_happen_one_after_the_other(
+    address: EndpointAddress, handle: EndpointHandle
+) -> None:
+    handle.promote_version(4)
+    before = handle.status()["generation"]
+    headers = {"authorization": f"Bearer {address.token}"}
+
+    def promote(version: int) -> httpx.Response:
+        return httpx.post(f"{address.url}/admin/promote", headers=headers, json={"version": version}, timeout=60)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(promote, (1, 2, 3, 1, 2, 3)))
+    assert [answer.status_code for answer in answers] == [200] * 6
+    changed = sorted(answer.json()["generation"] for answer in answers if answer.json()["changed"])
+    assert changed == list(range(before + 1, before + 1 + len(changed)))
+    after = handle.status()
+    assert after["generation"] == before + len(changed)
+    assert {replica["version"] for replica in after["replicas"]} == {after["version"]}
