@@ -52,6 +52,8 @@ def decide_challenge(
 ) -> list[Event]:
     """Returns the events that begin the rollout of the offered bundle; those that promote it where nothing answers yet.
 
+    None for the one that answers already: a study that offers it again says nothing against the challenger.
+
     Args:
         state: of the endpoint; `why_not_now` has nothing against the offer.
         offer: the bundle.
@@ -61,7 +63,9 @@ def decide_challenge(
         why: for the history.
         at: when.
     """
-    if state.current is None or not plan.steps or state.current.digest == offer.digest:
+    if state.current is not None and state.current.digest == offer.digest:
+        return []
+    if state.current is None or not plan.steps:
         return decide_promotion(state, offer, who=who, why=why, at=at)
     version = _version_of(state, offer, who=who, why=why, at=at)
     return [{"type": "challenged", **version.to_dict(), "plan": plan.to_dict(), "slow_seconds": slow_seconds}]

@@ -53,9 +53,11 @@ class EndpointMachine(RuleBasedStateMachine):
 
     @rule(digest=BUNDLES, plan=PLANS)
     def a_study_offers(self, digest: str, plan: RolloutPlan) -> None:
-        offer = self.offer_of(digest)
-        if why_not_now(self.state, offer) is None:
-            self.enter(decide_challenge(self.state, offer, plan, 0.01, **self.said()))
+        offer, before = self.offer_of(digest), self.state
+        if why_not_now(before, offer) is None:
+            self.enter(decide_challenge(before, offer, plan, 0.01, **self.said()))
+        if before.current is not None and (before.frozen or before.rollout or before.current.digest == digest):
+            assert self.state == before, "only by hand"
 
     @rule(digest=BUNDLES)
     def somebody_promotes_a_bundle(self, digest: str) -> None:

@@ -3,17 +3,15 @@
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import ray
+from under_load import LABELS, Asker, Decided, Load, Shop, wait_until
 
 from deploy import (
     Client,
@@ -25,7 +23,7 @@ from deploy import (
     stop_endpoint,
     stop_serve,
 )
-from deploy.bundle import Kind, Lineage, Profile, Schema, constant_model, write_bundle
+from deploy.bundle import Profile
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
@@ -33,42 +31,8 @@ from orchestrator.journal import read_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
-LABELS = ("ant", "bee", "cat", "dog")
-SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=LABELS)
 HOUR = 3600.0  # of a step: only what is asked for moves the rollout
 SHADOW, HALF = (RolloutPlan(kind, steps, HOUR) for kind, steps in (("shadow", (0.0,)), ("canary", (0.5,))))
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.05)
-
-
-class Shop:
-    """Makes bundles, none like the other: each endpoint version of these tests is new."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._made = 0
-
-    def make(
-        self, label: str, model: bytes | None = None, labels: tuple[str, ...] = LABELS, profile: Profile | None = None
-    ) -> str:
-        """Returns the place of a bundle that always predicts the label, or that runs the model."""
-        self._made += 1
-        scores = [float(label == other) for other in labels]
-        schema = Schema(columns=SCHEMA.columns, kind=Kind.CLASSIFICATION, labels=labels)
-        made = write_bundle(
-            self._directory / str(self._made),
-            onnx_model=model or constant_model(2, scores),
-            schema=schema,
-            lineage=Lineage("animals", self._made, 9),
-            sample_rows=np.ones((2, 2), dtype=np.float32),
-            profile=profile,
-        )
-        return str(made)
 
 
 @pytest.fixture(scope="module")
@@ -96,59 +60,6 @@ def handle(address: EndpointAddress, shop: Shop) -> EndpointHandle:
     wait_until(lambda: len(handle.status()["replicas"]) == 2)
     handle.promote(shop.make("ant"))
     return handle
-
-
-class Asker:
-    """One client, which never asks twice."""
-
-    def __init__(self, address: EndpointAddress) -> None:
-        self._http = httpx.Client(
-            base_url=address.url, headers={"authorization": f"Bearer {address.token}"}, timeout=30.0
-        )
-
-    def ask(self, *, width: float = 1.0, key: str | None = None) -> dict[str, Any]:
-        """Returns the answer, with its status."""
-        body = {"rows": [{"width": width, "height": 2.0}]} | ({} if key is None else {"key": key})
-        answer = self._http.post("/predict", json=body)
-        return answer.json() | {"status": answer.status_code}
-
-    def label(self, identity: str, label: str) -> int:
-        """Returns the status of a posted label."""
-        return self._http.post("/feedback", json={"id": identity, "label": label}).status_code
-
-
-class Load:
-    """Clients that ask all the time with rows of all kinds, and keep every answer and every error."""
-
-    def __init__(self, address: EndpointAddress, threads: int = 3) -> None:
-        self._address = address
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(threads)]
-        self.answers: list[dict[str, Any]] = []
-        self.errors: list[Any] = []
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: len(self.answers) > 10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, seed: int) -> None:
-        asker, chance = Asker(self._address), random.Random(seed)
-        while not self._over.is_set():
-            begun = time.monotonic()
-            try:
-                answer = asker.ask(width=chance.random())
-            except httpx.TransportError as error:
-                self.errors.append(repr(error))
-                continue
-            answer |= {"begun": begun, "ended": time.monotonic()}
-            (self.answers if answer["status"] == 200 else self.errors).append(answer)
 
 
 def offered(handle: EndpointHandle, bundle: str, plan: RolloutPlan) -> int:
@@ -325,7 +236,7 @@ def test_no_version_answers_that_should_not_whatever_is_decided(
 ) -> None:
     chance, bundles = random.Random(7), [shop.make(label) for label in LABELS * 2]
     places = [Path(bundle).as_uri() for bundle in bundles]
-    decided: list[tuple[float, float, set[str]]] = []  # (asked, done, who may answer from then on)
+    decided = Decided()
 
     def decide() -> None:
         asked = time.monotonic()
@@ -341,10 +252,7 @@ def test_no_version_answers_that_should_not_whatever_is_decided(
                 ours = [one["version"] for one in handle.status()["versions"] if one["uri"] in places]
                 done = handle.promote_version(chance.choice(ours))  # other tests' versions fail on purpose
         assert done.get("errors", []) == []
-        status = handle.status()
-        rollout, may = status["rollout"], {str(status["version"])}
-        may |= {str(rollout["version"])} if rollout is not None and rollout["weight"] else set()
-        decided.append((asked, time.monotonic(), may))
+        decided.add(asked, time.monotonic(), handle.status())
 
     handle.promote(bundles[0])
     decide()
@@ -352,13 +260,7 @@ def test_no_version_answers_that_should_not_whatever_is_decided(
         for _ in range(80):
             decide()
     assert load.errors == []
-    strangers = []
-    for answer in load.answers:
-        before = [may for _, done, may in decided if done <= answer["begun"]][-1:]
-        meanwhile = [may for asked, done, may in decided if done > answer["begun"] and asked <= answer["ended"]]
-        if answer["version"] not in set().union(*before, *meanwhile):
-            strangers.append(answer)
-    assert strangers == []
+    assert decided.strangers(load.answers) == []
     assert len({answer["version"] for answer in load.answers}) > 4
 
 
