@@ -9,12 +9,13 @@ HTTP. Serve's proxy listens on all addresses: where the endpoint is for this hos
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from deploy import open_inference_pb2 as messages
 from deploy.app import INLINE_BYTES, AppSettings, EndpointApp
@@ -40,6 +41,13 @@ CODES: Mapping[int, grpc.StatusCode] = {
 Answered = TypeVar("Answered")
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What came instead of a message of that type: bytes that are none. gRPC would blame the server (UNKNOWN)."""
+
+    type: str
+
+
 class CallContext(Protocol):
     """What is used of a call: Serve's `RayServegRPCContext`, or gRPC's own."""
 
@@ -62,12 +70,20 @@ def add_to_server(servicer: Any, server: Any) -> None:
     handlers = {
         method.name: grpc.unary_unary_rpc_method_handler(
             getattr(servicer, method.name),
-            request_deserializer=getattr(messages, method.input_type.name).FromString,
+            request_deserializer=partial(read_message, getattr(messages, method.input_type.name)),
             response_serializer=getattr(messages, method.output_type.name).SerializeToString,
         )
         for method in descriptor.methods
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+
+def read_message(kind: Any, content: bytes) -> Any:
+    """Returns the message of that type, or that the bytes are none."""
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        return Unreadable(kind.DESCRIPTOR.name)
 
 
 class GrpcService:
@@ -87,7 +103,7 @@ class GrpcService:
         async def answer(_: Served | None) -> messages.ServerLiveResponse:
             return messages.ServerLiveResponse(live=True)
 
-        return await self._answer(grpc_context, messages.ServerLiveResponse, answer, scopes=None)
+        return await self._answer(request, grpc_context, messages.ServerLiveResponse, answer, scopes=None)
 
     async def ServerReady(self, request: Any, grpc_context: CallContext) -> messages.ServerReadyResponse:
         """Says whether a model answers."""
@@ -95,7 +111,7 @@ class GrpcService:
         async def answer(served: Served | None) -> messages.ServerReadyResponse:
             return messages.ServerReadyResponse(ready=served is not None)
 
-        return await self._answer(grpc_context, messages.ServerReadyResponse, answer, scopes=())
+        return await self._answer(request, grpc_context, messages.ServerReadyResponse, answer, scopes=())
 
     async def ServerMetadata(self, request: Any, grpc_context: CallContext) -> messages.ServerMetadataResponse:
         """Says what this server is."""
@@ -103,7 +119,7 @@ class GrpcService:
         async def answer(_: Served | None) -> messages.ServerMetadataResponse:
             return messages.ServerMetadataResponse(**server_metadata(self._settings.program_version))
 
-        return await self._answer(grpc_context, messages.ServerMetadataResponse, answer, scopes=())
+        return await self._answer(request, grpc_context, messages.ServerMetadataResponse, answer, scopes=())
 
     async def ModelReady(
         self, request: messages.ModelReadyRequest, grpc_context: CallContext
@@ -114,7 +130,7 @@ class GrpcService:
             self._asked(served, request.name, request.version)
             return messages.ModelReadyResponse(ready=True)
 
-        return await self._answer(grpc_context, messages.ModelReadyResponse, answer, scopes=())
+        return await self._answer(request, grpc_context, messages.ModelReadyResponse, answer, scopes=())
 
     async def ModelMetadata(
         self, request: messages.ModelMetadataRequest, grpc_context: CallContext
@@ -124,7 +140,7 @@ class GrpcService:
         async def answer(served: Served | None) -> messages.ModelMetadataResponse:
             return metadata_response(self._settings.model, self._asked(served, request.name, request.version))
 
-        return await self._answer(grpc_context, messages.ModelMetadataResponse, answer)
+        return await self._answer(request, grpc_context, messages.ModelMetadataResponse, answer)
 
     async def ModelInfer(
         self, request: messages.ModelInferRequest, grpc_context: CallContext
@@ -140,7 +156,7 @@ class GrpcService:
             key = header_key(_scope_of(grpc_context))
             return (await self._app.arms.answer(model, key, work, beside=size > INLINE_BYTES)).answer
 
-        return await self._answer(grpc_context, messages.ModelInferResponse, answer)
+        return await self._answer(request, grpc_context, messages.ModelInferResponse, answer)
 
     def _infer(
         self, request: messages.ModelInferRequest, rollout: int, model: Served
@@ -158,6 +174,7 @@ class GrpcService:
 
     async def _answer(
         self,
+        request: Any,
         context: CallContext,
         empty: type[Answered],
         answer: Callable[[Served | None], Awaitable[Answered]],
@@ -171,6 +188,8 @@ class GrpcService:
         status, reason = 200, ""
         try:
             self._check(context, scopes)
+            if isinstance(request, Unreadable):
+                raise Refusal(400, f"The bytes that were sent are no message of type {request.type}.")
             return await answer(self._slot.served)
         except Refusal as refusal:
             status, reason = refusal.status, refusal.reason

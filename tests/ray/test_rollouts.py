@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from under_load import LABELS, Asker, Decided, Load, Shop, wait_until
+from under_load import LABELS, SCHEMA, Asker, Decided, Load, Shop, wait_until
 
 from deploy import (
     Client,

@@ -37,7 +37,7 @@ if [[ ${1:-} != moto && ! -d .venv/aws/boto3 ]]; then
         echo "missing: boto3; tests/system/test_aws.py is left out"
 fi
 
-# a protobuf other than Serve's, and a browser for the endpoint's page
+# a protobuf other than Serve's, a browser for the endpoint's page, and what makes requests of its OpenAPI document
 if [[ ${1:-} != moto ]]; then
     if [[ ! -d .venv/triton/lib ]]; then
         echo "installing tritonclient into .venv/triton…"
@@ -53,6 +53,11 @@ if [[ ${1:-} != moto ]]; then
         echo "installing playwright into .venv/browser…"
         { .venv/bin/python -m venv .venv/browser && .venv/browser/bin/python "${pip[@]}" playwright; } ||
             { rm -rf .venv/browser; echo "missing: playwright; tests/system/test_docs_page.py is left out"; }
+    fi
+    if [[ ! -x .venv/fuzz/bin/st ]]; then
+        echo "installing schemathesis into .venv/fuzz…"
+        { .venv/bin/python -m venv .venv/fuzz && .venv/fuzz/bin/python "${pip[@]}" schemathesis; } ||
+            { rm -rf .venv/fuzz; echo "missing: schemathesis; a part of tests/system/test_fuzz.py is left out"; }
     fi
     command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
         echo "missing: chromium; tests/system/test_docs_page.py is left out"
