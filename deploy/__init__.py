@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deploy.client import Answer, Client, RequestRefused
     from deploy.handle import EndpointHandle, endpoint_handle
     from deploy.places import known_endpoints
-    from deploy.scaling import Scale, replicas_asked
+    from deploy.scaling import Replicas, Scale, replicas_of
     from deploy.serve_instance import stop_serve
     from deploy.starting import start_endpoint, stop_endpoint
 
@@ -25,11 +25,12 @@ __all__ = [
     "Client",
     "EndpointAddress",
     "EndpointHandle",
+    "Replicas",
     "RequestRefused",
     "Scale",
     "endpoint_handle",
     "known_endpoints",
-    "replicas_asked",
+    "replicas_of",
     "start_endpoint",
     "stop_endpoint",
     "stop_serve",
@@ -41,10 +42,11 @@ _HOMES = {
     "EndpointAddress": "address",
     "EndpointHandle": "handle",
     "RequestRefused": "client",
+    "Replicas": "scaling",
     "Scale": "scaling",
     "endpoint_handle": "handle",
     "known_endpoints": "places",
-    "replicas_asked": "scaling",
+    "replicas_of": "scaling",
     "start_endpoint": "starting",
     "stop_endpoint": "starting",
     "stop_serve": "serve_instance",

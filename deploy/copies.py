@@ -19,7 +19,7 @@ KEPT_BYTES = 4 << 30
 HALF_SECONDS = 3600.0  # a copy that is not whole after so long is a killed process's
 
 
-def open_bundle(address: str, *, threads: int = 1) -> Bundle:
+def open_bundle(address: str, *, threads: int = 1, on_gpu: bool = False) -> Bundle:
     """Returns the bundle at a path or an address, checked, its model loaded; brings it to this host where needed.
 
     Raises:
@@ -27,13 +27,13 @@ def open_bundle(address: str, *, threads: int = 1) -> Bundle:
         StorageError: the object store cannot be reached.
     """
     if "://" not in address or address.startswith("file://"):
-        return Bundle.open(address, threads=threads)
+        return Bundle.open(address, threads=threads, on_gpu=on_gpu)
     copy = _copy(address)
     try:
-        bundle = Bundle.open(copy, threads=threads)
+        bundle = Bundle.open(copy, threads=threads, on_gpu=on_gpu)
     except BundleError:  # the copy is damaged, or was taken away; a second one that is damaged is so where it lies
         shutil.rmtree(copy, ignore_errors=True)
-        bundle = Bundle.open(_copy(address), threads=threads)
+        bundle = Bundle.open(_copy(address), threads=threads, on_gpu=on_gpu)
     return replace(bundle, uri=address)
 
 

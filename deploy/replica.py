@@ -39,11 +39,13 @@ STORE_FOLLOW_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 5.0, 0.5  # an object store i
 class EndpointReplica(GrpcService):
     """The deployment's class. Its slot is written under `_changing`, by a swap or by the thread that follows.
 
-    `is_private`: only this host may call it over gRPC.
+    `is_private`: only this host may call it over gRPC. `on_gpu`: it has one, or a part of one, for its models.
     """
 
-    def __init__(self, name: str, storage: str, is_private: bool = True, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(
+        self, name: str, storage: str, is_private: bool = True, threads: int = 1, on_gpu: bool = False
+    ) -> None:
+        self._threads, self._on_gpu = threads, on_gpu
         self._slot = ModelSlot()
         self._changing = threading.Lock()
         self._follower = JournalFollower(journal_directory(storage, name))
@@ -147,7 +149,7 @@ class EndpointReplica(GrpcService):
         known = next((one.bundle for one in held if (one.version, one.bundle.uri) == (version, uri)), None)
         if known is not None:
             return known
-        bundle = open_bundle(uri, threads=self._threads)
+        bundle = open_bundle(uri, threads=self._threads, on_gpu=self._on_gpu)
         bundle.warm_up()
         return bundle
 

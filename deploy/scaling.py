@@ -12,6 +12,7 @@ from typing import Any
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from deploy.serve_instance import replica_details
 from orchestrator.domain.errors import EndpointError
 
 METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default
@@ -31,11 +32,12 @@ class Scale:
     ongoing: float = 8.0
     latency_seconds: float | None = None
     down_seconds: float = 30.0
+    gpus: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what Ray could not place."""
-        if not 1 <= self.least <= self.most or self.cpus < 0:
-            raise EndpointError(f"An endpoint needs 1 replica or more, of 0 CPUs or more; given {self}.")
+        if not 1 <= self.least <= self.most or min(self.cpus, self.gpus) < 0:
+            raise EndpointError(f"An endpoint needs 1 replica or more, of 0 CPUs and GPUs or more; given {self}.")
 
     @property
     def is_elastic(self) -> bool:
@@ -95,9 +97,19 @@ def autoscaling(scale: Scale) -> dict[str, Any]:
     }
 
 
-def replicas_asked(name: str) -> int:
-    """Returns how many replicas an endpoint has or waits for; 0 where that cannot be said."""
-    return sum(count for state, count in _states(name) if state != "STOPPING")
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas an endpoint has or waits for, and the hosts (Ray's node ids) of those that have a place."""
+
+    asked: int = 0
+    hosts: tuple[str, ...] = ()
+
+
+def replicas_of(name: str) -> Replicas:
+    """Returns the replicas of an endpoint, those that are on their way out left aside; none where that is unknown."""
+    there = [replica for replica in replica_details(name) if replica["state"] != "STOPPING"]
+    asked = sum(count for state, count in _states(name) if state != "STOPPING")
+    return Replicas(max(asked, len(there)), tuple(replica["node_id"] for replica in there if replica.get("node_id")))
 
 
 def running_replicas(name: str) -> int:

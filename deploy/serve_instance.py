@@ -2,8 +2,9 @@
 
 The port is on the head; where Serve listens on all addresses, on every host that has a replica too.
 
-The only place that looks behind Serve's public API: for the port that a running instance listens on, and to end one
-without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and `serve/_private/controller.py`.
+The only place that looks behind Serve's public API: for the port that a running instance listens on, for the hosts of
+replicas, and to end an instance without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and
+`serve/_private/controller.py`.
 """
 
 import logging
@@ -92,6 +93,15 @@ def running_applications() -> set[str]:
         return set()
     applications = serve.status().applications
     return {name for name, overview in applications.items() if overview.status != "DELETING"}
+
+
+def replica_details(name: str) -> list[dict[str, Any]]:
+    """Returns what Serve knows of each replica of an application: `state`, `node_id` (once it has a place)…"""
+    client = _client()
+    if client is None:
+        return []
+    application = client.get_serve_details()["applications"].get(name, {})
+    return [replica for one in application.get("deployments", {}).values() for replica in one["replicas"]]
 
 
 def stop_serve() -> bool:

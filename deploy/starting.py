@@ -122,10 +122,13 @@ def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: b
         logging_config=QUIET,
         ray_actor_options={
             "num_cpus": scale.cpus,
+            **({"num_gpus": scale.gpus} if scale.gpus else {}),
             "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         },
     )
-    target = serve.RunTarget(deployment.bind(name, str(storage), is_private), name=name, route_prefix=prefix)
+    target = serve.RunTarget(
+        deployment.bind(name, str(storage), is_private, on_gpu=scale.gpus > 0), name=name, route_prefix=prefix
+    )
     serve.run_many([target], wait_for_applications_running=False)
     return prefix
 
@@ -145,10 +148,14 @@ def _wait_until_live(address: EndpointAddress, scale: Scale, timeout_seconds: fl
             if time.monotonic() > deadline:
                 raise EndpointError(
                     f"The endpoint '{address.name}' does not answer at {address.url} after {timeout_seconds:g} s. "
-                    f"It needs {scale.least} replica(s) of {scale.cpus:g} CPU; free are "
-                    f"{ray.available_resources().get('CPU', 0):g}. Free some, or start Ray with more."
+                    f"It needs {scale.least} replica(s) of {scale.cpus:g} CPU and {scale.gpus:g} GPU; free are "
+                    f"{_free('CPU'):g} and {_free('GPU'):g}. Free some, or start Ray with more."
                 )
             time.sleep(POLL_SECONDS)
+
+
+def _free(kind: str) -> float:
+    return float(ray.available_resources().get(kind, 0.0))
 
 
 def _is_live(http: httpx.Client, url: str) -> bool:

@@ -32,6 +32,8 @@ from deploy.bundle.schema import Gives, Kind, Label, Schema
 from deploy.bundle.table import RawRow, Table
 from orchestrator.domain.errors import BundleError
 
+CUDA = "CUDAExecutionProvider"
+
 Rows = NDArray[np.float32] | Table | Sequence[RawRow]
 """Numbers (n, f); or a table, or records, where a columns stage takes them."""
 
@@ -77,13 +79,14 @@ class Bundle:
     _output: str
 
     @classmethod
-    def open(cls, path_or_uri: Path | str, *, verify: bool = True, threads: int = 1) -> "Bundle":
+    def open(cls, path_or_uri: Path | str, *, verify: bool = True, threads: int = 1, on_gpu: bool = False) -> "Bundle":
         """Returns the bundle, its model loaded.
 
         Args:
             path_or_uri: a directory, or a `file://` URI of one.
             verify: whether every file is read and hashed, and none may be too many; else only those that are used.
             threads: how many threads one prediction may use.
+            on_gpu: whether the model runs on a GPU where onnxruntime can (the package `onnxruntime-gpu`); on CPUs else.
 
         Raises:
             BundleError: when it is missing, damaged, edited, of a newer format, or its model cannot be loaded.
@@ -94,7 +97,7 @@ class Bundle:
             check_files(directory, manifest.files)
         columns, stage = _stages(manifest, directory)
         model = _read(directory, manifest, stage.file)
-        session, input_name, output_name = _start_session(model, directory, threads)
+        session, input_name, output_name = _start_session(model, directory, threads, on_gpu)
         return cls(
             uri=directory.as_uri(),
             digest=manifest.digest,
@@ -234,17 +237,20 @@ def _load_rows(content: bytes, directory: Path) -> NDArray[np.float32]:
     return np.asarray(rows, dtype=np.float32)
 
 
-def _start_session(model: bytes, directory: Path, threads: int) -> tuple[Session, str, str]:
+def _start_session(model: bytes, directory: Path, threads: int, on_gpu: bool) -> tuple[Session, str, str]:
     """Returns a session and the names of its input and of its last float output."""
     import onnxruntime  # loaded here: whoever only wants a lineage must not pay for it
 
+    providers = ["CPUExecutionProvider"]
+    if on_gpu and CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, CUDA)  # whatever of the model it cannot run falls to the next
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with trials
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no public root
         raise BundleError(f"The model of the bundle {directory} cannot be loaded: {error}") from error
     floats = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]

@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.domain.rollout import DEFAULT_SECONDS, DEFAULT_STEPS, ROLLOUTS, SHADOW, RolloutPlan
 from orchestrator.domain.sections import choice_of, name_of, number_of, parse_seconds, refusal, section_of, text_of
 
-SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority")
+SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "gpu", "promote", "rollout", "scale", "priority")
 PRIORITIES = ("serving", "tuning")
 
 
@@ -50,6 +50,7 @@ class ServeSpecification:
     most_replicas: int = 1
     scale: ScaleSpecification = field(default_factory=ScaleSpecification)
     priority: str = "serving"
+    replica_gpus: float = 0.0
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
@@ -72,6 +73,7 @@ class ServeSpecification:
             most,
             ScaleSpecification.from_dict(section.get("scale")),
             choice_of("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
+            float(number_of("serve.gpu", section.get("gpu", 0), 0)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class ServeSpecification:
             "cpu": self.replica_cpus,
             "promote": {"margin": self.margin},
             "rollout": _rollout_section(self.rollout),
+            **({"gpu": self.replica_gpus} if self.replica_gpus else {}),
             **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
         }
         return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})

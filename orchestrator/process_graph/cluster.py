@@ -16,10 +16,11 @@ import yaml
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from deploy import Replicas
 from orchestrator.domain.errors import ClusterError, StorageError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import AnyStorage, Storage
-from orchestrator.process_graph.arbiter import Room, fitting_workers
+from orchestrator.process_graph.arbiter import NO_REPLICAS, Places, Room, fitting_workers, replica_need
 
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 ON_HEAD = {"resources": {HEAD: 0.001}}
@@ -38,7 +39,7 @@ def require_room(specification: StudySpecification) -> None:
     resources, serve = specification.resources, specification.serve
     asked = {"a worker (resources.cpu, resources.gpu)": {"CPU": resources.cpu, "GPU": resources.gpu}}
     if serve is not None:
-        asked["a replica (serve.cpu)"] = {"CPU": serve.replica_cpus}
+        asked["a replica (serve.cpu, serve.gpu)"] = replica_need(serve)
     for what, need in asked.items():
         if not any(_fits(need, room) for room in rooms):
             raise ClusterError(
@@ -48,16 +49,18 @@ def require_room(specification: StudySpecification) -> None:
             )
 
 
-def worker_slots(specification: StudySpecification, asked: int = 0, *, with_hosts_to_come: bool) -> int:
-    """Returns how many workers fit beside the replicas, `asked` for by the endpoint now; see `arbiter`.
+def worker_slots(
+    specification: StudySpecification, replicas: Replicas = NO_REPLICAS, *, with_hosts_to_come: bool
+) -> Places:
+    """Returns how many workers fit beside the replicas that the endpoint has or asks for now; see `arbiter`.
 
     With the hosts that an autoscaler may add, so that their workers are asked for and it adds them; or with those that
     are there, to see whether replicas have room.
     """
-    rooms: list[Room] = [node["Resources"] for node in living_nodes()]
+    hosts: dict[str, Room] = {node["NodeID"]: node["Resources"] for node in living_nodes()}
     if with_hosts_to_come:
-        rooms += _hosts_to_come()
-    return fitting_workers(specification, rooms, asked)
+        hosts |= {f"to come {number}": room for number, room in enumerate(_hosts_to_come())}
+    return fitting_workers(specification, hosts, replicas)
 
 
 def require_shared_storage(storage: AnyStorage) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deploy import EndpointAddress, replicas_asked, start_endpoint
+from deploy import EndpointAddress, Replicas, replicas_of, start_endpoint
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
@@ -64,10 +64,11 @@ class Runner:
         self._beats: dict[str, Any] = {}
         self._look_at_hosts_at = 0.0
         self._look_at_load_at = 0.0
-        self._asked_replicas = 0
-        self._room: int | None = None  # how many workers may stay where replicas need the room of the others
+        self._replicas = Replicas()
+        # how many workers may stay, in all and on each host, where replicas need the room of the others
+        self._room: tuple[int, Mapping[str, int] | None] | None = None
         self._asked_at = time.monotonic()
-        self.slots = worker_slots(self._specification, with_hosts_to_come=True)
+        self.slots = worker_slots(self._specification, with_hosts_to_come=True).total
         self.execution = choose_execution(self._specification)
         serve = self._specification.serve
         self._promoter = Promoter(self._study, RolloutPlan() if serve is None else serve.rollout)
@@ -235,25 +236,26 @@ class Runner:
         if time.monotonic() < self._look_at_load_at:
             return
         self._look_at_load_at = time.monotonic() + LOAD_SECONDS
-        asked, self._asked_replicas = self._asked_replicas, replicas_asked(serve.name)
-        if asked != self._asked_replicas:
-            self.slots = worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=True)
-        needs_room = reserved_replicas(serve, self._asked_replicas) > serve.replicas
-        self._room = (
-            worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=False) if needs_room else None
-        )
+        before, self._replicas = self._replicas, replicas_of(serve.name)
+        if before != self._replicas:
+            self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
+        if reserved_replicas(serve, self._replicas.asked) > serve.replicas:
+            places = worker_slots(self._specification, self._replicas, with_hosts_to_come=False)
+            self._room = places.total, places.hosts
+        else:
+            self._room = None
 
     def _follow_hosts(self) -> None:
         """Has as many workers as the hosts hold that are there now; where hosts went, replicas come first."""
         if time.monotonic() < self._look_at_hosts_at:
             return
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
-        self.slots = worker_slots(self._specification, self._asked_replicas, with_hosts_to_come=True)
+        self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
         watch = self._watch
         if watch is None or self._specification.serve is None:
             return
         running = watch.workers()
-        if len(running) > worker_slots(self._specification, with_hosts_to_come=False):
+        if len(running) > worker_slots(self._specification, with_hosts_to_come=False).total:
             # one at a time: a slot that waits for a host takes the room first, and is the next to go
             cause = "hosts went, and a replica needs its room"
             ray.get(self._study.worker_lost.remote(running[-1], cause, False))

@@ -55,17 +55,18 @@ class StudyActor:
         """The one door: a worker's word and its answer."""
         return self._keeper.exchange_wire(message)
 
-    def tick(self, workers: int, room: int | None = None) -> dict[str, Any]:
+    def tick(self, workers: int, room: tuple[int, Mapping[str, int] | None] | None = None) -> dict[str, Any]:
         """Looks at the clocks and tells the runner what the study wants of it.
 
         Args:
             workers: how many there should be.
-            room: how many may stay where replicas need the room of the others; None where they do not.
+            room: how many may stay, in all and on each host, where replicas need the room of the others; None where
+                they do not.
         """
         study = self._keeper.study
         study.workers = workers
         if room is not None:
-            self._keeper.shrink(room)
+            self._keeper.shrink(*room)
         self._keeper.tick()
         return {
             "phase": str(study.state.phase),

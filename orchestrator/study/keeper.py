@@ -187,10 +187,10 @@ class StudyKeeper:
         """Adds a trial with a configuration of the user's."""
         self._do(lambda now: self.study.enqueue(params, now))
 
-    def shrink(self, workers: int) -> None:
-        """Keeps no more than so many workers."""
+    def shrink(self, workers: int, hosts: Mapping[str, int] | None = None) -> None:
+        """Keeps no more than so many workers, in all and on each host."""
         with self._lock:
-            self.study.shrink(workers, self._clock())
+            self.study.shrink(workers, self._clock(), hosts)
 
     def beat(self, host: str) -> None:
         """Takes a host's sign of life."""

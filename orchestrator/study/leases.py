@@ -6,7 +6,7 @@ runs no user code beats for it. A trial that hangs is told by the user's own tim
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestrator.domain.events import ExportFailed, Interrupted
 from orchestrator.domain.trials import Failure
@@ -56,12 +56,24 @@ class Leases:
         """Returns whether the worker should save what it holds, and end."""
         return worker in self._leaving
 
-    def shrink(self, workers: int, now: float) -> None:
-        """Asks so many to leave that no more than `workers` stay: those that are cheapest to resume."""
-        staying = [worker for worker in self._hosts if worker not in self._leaving]
-        excess = len(staying) - workers
+    def shrink(self, workers: int, now: float, hosts: Mapping[str, int] | None = None) -> None:
+        """Asks so many to leave that no more than `workers` stay: those that are cheapest to resume.
+
+        With `hosts` no more stay on each host than it says, and none on one that it does not name.
+        """
+        if hosts is not None:
+            for host in sorted(set(self._hosts.values())):
+                there = [worker for worker in self._staying() if self._hosts[worker] == host]
+                self._ask_to_leave(there, hosts.get(host, 0), now)
+        self._ask_to_leave(self._staying(), workers, now)
+
+    def _staying(self) -> list[str]:
+        return [worker for worker in self._hosts if worker not in self._leaving]
+
+    def _ask_to_leave(self, among: list[str], kept: int, now: float) -> None:
+        excess = len(among) - kept
         if excess > 0:
-            for worker in sorted(staying, key=self._cost_to_resume)[:excess]:
+            for worker in sorted(among, key=self._cost_to_resume)[:excess]:
                 self._leaving[worker] = now
 
     def _cost_to_resume(self, worker: str) -> tuple[bool, int, int]:

@@ -206,12 +206,13 @@ class Study:
             runs.append(run)
         return runs, []
 
-    def shrink(self, workers: int, now: float) -> None:
-        """Keeps no more than so many workers: those that are cheapest to resume save what they hold, and end.
+    def shrink(self, workers: int, now: float, hosts: Mapping[str, int] | None = None) -> None:
+        """Keeps no more than so many workers, with `hosts` so many on each host.
 
+        Those that are cheapest to resume save what they hold, and end.
         One that does not come back from its step within seconds is fenced; its trial goes on from its checkpoint.
         """
-        self._leases.shrink(workers, now)
+        self._leases.shrink(workers, now, hosts)
 
     def was_deaf(self, now: float) -> None:
         """Until now the study waited for its storage: nobody's silence meanwhile counts. Not journalled."""

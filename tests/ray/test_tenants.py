@@ -10,7 +10,7 @@ import psutil
 import pytest
 from studies import begin, events, run_to_end, specification, wait_for, worker_processes
 
-from deploy import Client, replicas_asked, stop_endpoint
+from deploy import Client, replicas_of, stop_endpoint
 from deploy.tokens import read_token
 from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.specification import StudySpecification
@@ -93,7 +93,7 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
     wait_for(lambda: workers() == 3, "as many workers as fit beside the least of replicas")
     rows = split(load("sklearn:digits")).test_x[:20].tolist()
     with Load(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
-        wait_for(lambda: replicas_asked("tenants") == 3, "the endpoint to ask for more replicas")
+        wait_for(lambda: replicas_of("tenants").asked == 3, "the endpoint to ask for more replicas")
         wait_for(lambda: workers() == 1, "workers to give their room")
         wait_for(lambda: replicas_running() == 3, "the replicas to run")
         assert all(computes_behind_others(process) for process in worker_processes())

@@ -43,7 +43,7 @@ SECTIONS = {
     "budget": {"trials", "time"},
     "resources": {f.name for f in fields(Resources)},
     "failures": {f.name for f in fields(FailurePolicy)},
-    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "promote", "rollout", "scale", "priority"},
+    "serve": {"name", "host", "port", "grpc_port", "replicas", "cpu", "gpu", "promote", "rollout", "scale", "priority"},
     "serve.rollout": {"kind", "steps", "each", "alpha", "errors", "slower", "disagreement"},
     "serve.scale": {"ongoing", "latency", "down"},
     "tuning": {"floor"},

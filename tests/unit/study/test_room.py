@@ -86,6 +86,17 @@ def test_a_worker_that_does_not_come_back_from_its_step_is_fenced_without_blame(
     assert crowd.events(Failed) == []
 
 
+def test_where_a_replica_needs_a_host_those_leave_that_are_on_it(make_lab):
+    lab = make_lab(scheduler=LONG)
+    for number, host in enumerate(("a", "a", "b", "c")):
+        assert lab.ask(f"w{number}", host=host) == [number]
+    lab.study.shrink(2, lab.now, {"a": 1, "b": 1})
+    leaving = {w for n in range(4) if lab.send(w := f"w{n}", [Progress(n, 0)], host="aabc"[n]).leave}
+    assert leaving == {"w0", "w3"}
+    lab.study.shrink(2, lab.now, {"a": 0, "b": 2})
+    assert lab.send("w1", [Progress(1, 0)], host="a").leave, "whoever is leaving already is not counted twice"
+
+
 def test_workers_of_an_earlier_runner_do_not_count(crowd):
     crowd.write(crowd.study.all_workers_lost(crowd.now, "a new runner began"))
     for number in range(3):
