@@ -65,9 +65,9 @@ class EndpointState:
         return move(self, event)
 
 
-def replay(batches: Iterable[Iterable[Mapping[str, Any]]]) -> EndpointState:
-    """Returns the state after all events of a journal."""
-    state = EndpointState()
+def replay(batches: Iterable[Iterable[Mapping[str, Any]]], state: EndpointState | None = None) -> EndpointState:
+    """Returns the state after the events of a journal, from a state before them on."""
+    state = state or EndpointState()
     for batch in batches:
         for event in batch:
             state = state.apply(event)

@@ -1,10 +1,10 @@
 """Append-only logs of events, and the storages that they and a study's other files lie on.
 
 `port` is a journal's contract; `memory`, `local` and `objects` keep it. A local journal is a directory: `files` reads
-it, `records` is the form of one batch, `claim` keeps a second writer away. In an object store `segments`, `lease` and
-`spool` do the same, and `packs` makes few objects of many. `snapshots` saves a reader the beginning. `storage` is any
-place for files, `publishing` the form of whole directories there, `local_state` where the host keeps what cannot lie
-there.
+it, and `growing` again and again, `records` is the form of one batch, `claim` keeps a second writer away. In an object
+store `segments`, `lease` and `spool` do the same, and `packs` makes few objects of many. `snapshots` saves a reader the
+beginning. `storage` is any place for files, `publishing` the form of whole directories there, `local_state` where the
+host keeps what cannot lie there.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from orchestrator.journal.files import Log, epoch_files, resume_batches
+from orchestrator.journal.growing import GrowingLog
 from orchestrator.journal.lease import elapsed_seconds
 from orchestrator.journal.local import LocalJournal
 from orchestrator.journal.local_state import cache_directory, local_state, scratch
@@ -25,6 +26,7 @@ from orchestrator.journal.storage import AnyStorage, Storage
 __all__ = [
     "AnyStorage",
     "Event",
+    "GrowingLog",
     "Journal",
     "LocalJournal",
     "MemoryJournal",

@@ -144,6 +144,22 @@ def resume_batches(directory: Path) -> tuple[bytes | None, Iterator[list[dict[st
     return None, log.read()
 
 
+def batches_from(path: Path, start: int) -> tuple[list[list[dict[str, Any]]], int]:
+    """Returns the whole batches of a file that has no seal, from a record's beginning on, and where they end.
+
+    Raises:
+        JournalDamaged: a record before the last one does not check; it names its place in the part that was read.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    batches, size = [], 0
+    for begin, size in _records(path, data):
+        if start + begin > 0:  # behind the header
+            batches.append(payload_of(data, begin, size))
+    return batches, start + size
+
+
 def _snapshot(directory: Path, place: Place) -> bytes | None:
     try:
         return decode(place, (directory / place.snapshot).read_bytes())
