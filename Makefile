@@ -16,12 +16,13 @@ FAST := tests/unit tests/contracts tests/properties tests/quality tests/simulati
 SLOW := tests/ray tests/end_to_end
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system check bench clean
+.PHONY: help run test test-system soak check bench clean
 
 help:
 	@echo "make run         tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
 	@echo "make test        all tests, the fast ones first (at most 15 minutes)"
 	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (20 minutes)"
+	@echo "make soak        an endpoint under load and change, and whether its processes grow (15 minutes)"
 	@echo "make check       format, lint, types, layers, fast tests"
 	@echo "make bench       the benchmarks, each beside its peers"
 	@echo "make clean       take away what these made: .venv, runs, caches"
@@ -37,6 +38,9 @@ test: $(TEST_STAMP)
 test-system: $(TEST_STAMP)
 	@tests/system/prepare.sh
 	$(BIN)/python -m pytest -q -rs tests/system
+
+soak: $(TEST_STAMP)
+	$(BIN)/python tests/system/soak.py --minutes 15
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from deploy import EndpointAddress
 from deploy.bundle import Kind, Lineage, Profile, Schema, constant_model, write_bundle
 
 LABELS = ("ant", "bee", "cat", "dog")
+BROKEN_SECONDS = 0.1  # before a client whose connection broke makes another one
 SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=LABELS)
 
 
@@ -64,7 +65,11 @@ class Asker:
         """Returns the answer, with its status."""
         body = {"rows": [{"width": width, "height": 2.0}]} | ({} if key is None else {"key": key})
         answer = self._http.post("/predict", json=body)
-        return answer.json() | {"status": answer.status_code}
+        try:
+            said = answer.json()
+        except ValueError:  # of a proxy
+            said = {"error": answer.text[:200]}
+        return said | {"status": answer.status_code}
 
     def label(self, identity: str, label: str) -> int:
         """Returns the status of a posted label."""
@@ -110,8 +115,9 @@ class Load:
             begun = time.monotonic()
             try:
                 answer = asker.ask(width=chance.random())
-            except (httpx.TransportError, ValueError) as error:  # a body that is no JSON
+            except httpx.TransportError as error:
                 self.errors.append({"error": repr(error), "begun": begun, "ended": time.monotonic()})
+                time.sleep(BROKEN_SECONDS)
                 continue
             answer |= {"begun": begun, "ended": time.monotonic()}
             (self.answers if answer["status"] == 200 else self.errors).append(answer)
