@@ -291,6 +291,10 @@ class EndpointActor:
             "errors": errors,
         }
 
+    def readings(self) -> list[dict[str, Any]]:
+        """Returns the numbers of each running replica, as plain data."""
+        return self._broadcast("reading")[0]
+
     def _open(self) -> Ledger:
         """Returns the ledger, opened at the first call: an error then reaches who called, which one of a constructor
         would not."""

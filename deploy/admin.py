@@ -1,4 +1,4 @@
-"""Decisions about the endpoint over HTTP, for whoever has a token with the scope `admin`.
+"""Decisions about the endpoint over HTTP, for whoever has a token with the scope `admin`; and its numbers.
 
     GET  /admin/status                         versions, the rollout, and each replica's report
     GET  /admin/history                        the journal's events, and how often labels proved each version wrong
@@ -11,6 +11,7 @@ one thing after the other; who decided is the token's name, from where is the ad
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,25 +20,42 @@ import ray
 from deploy.asgi import Answer, Receive, Refusal, Scope, read_body
 from deploy.desk import MAX_BODY_BYTES, Wish, origin_of, parse_wish
 from deploy.evidence_file import EvidenceFile
+from deploy.exposition import MEDIA, exposition
 from deploy.handle import EndpointHandle, endpoint_handle
 from deploy.keyring import Caller
+from deploy.metrics import Reading
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError, ClusterError, OrchestratorError, UnknownVersion
 from orchestrator.journal import AnyStorage, read_journal
 
 THREADS = 4  # for what waits for the endpoint actor; predictions have others
 MOST_WAITING = 16
+METRICS_SECONDS = 5.0  # Prometheus gives a scrape ten
 RETRY_AFTER = (b"retry-after", b"1")
 
 
 class AdminDesk:
     """Carries decisions to the endpoint actor. Used by one event loop."""
 
-    def __init__(self, storage: AnyStorage, name: str) -> None:
+    def __init__(self, storage: AnyStorage, name: str, own: Callable[[], Reading]) -> None:
+        """Makes the desk of a replica; `own` returns that replica's numbers."""
+        self._own = own
         self._storage = storage
         self._name = name
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="admin")
         self._waiting = 0
+
+    async def metrics(self) -> Answer:
+        """Returns the numbers of all replicas; this one's alone where the endpoint actor is away."""
+        text = await asyncio.get_running_loop().run_in_executor(self._threads, self._exposition)
+        return Answer(body=text, media=MEDIA)
+
+    def _exposition(self) -> bytes:
+        try:
+            readings = self._handle().readings(METRICS_SECONDS)
+        except OrchestratorError:
+            return exposition(self._name, [self._own()], is_whole=False)
+        return exposition(self._name, readings, is_whole=True)
 
     async def answer(self, action: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
         """See `Desk`."""
@@ -59,15 +77,18 @@ class AdminDesk:
         try:
             if action == "history":
                 return self._history()
-            if not ray.is_initialized():  # looking for the actor would start a cluster of its own
-                raise ClusterError("This replica is in no cluster, so nobody is there to decide.")
-            return _ask(endpoint_handle(self._name), action, wish, who, origin)
+            return _ask(self._handle(), action, wish, who, origin)
         except UnknownVersion as error:
             raise Refusal(404, str(error)) from error
         except BundleError as error:
             raise Refusal(409, f"That version cannot answer, and nothing was changed. {error}") from error
         except OrchestratorError as error:
             raise Refusal(503, str(error), [RETRY_AFTER]) from error
+
+    def _handle(self) -> EndpointHandle:
+        if not ray.is_initialized():  # looking for the actor would start a cluster of its own
+            raise ClusterError("This replica is in no cluster, so nobody is there to decide.")
+        return endpoint_handle(self._name)
 
     def _history(self) -> dict[str, Any]:
         events = [event for batch in read_journal(journal_directory(self._storage, self._name)) for event in batch]

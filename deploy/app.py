@@ -8,6 +8,7 @@
     POST /v2/models/{m}[/versions/{v}]/infer   Open Inference Protocol v2, tensors as JSON or bytes
     POST /predict                              rows as JSON, CSV or an Arrow IPC stream; the answer as Accept says
     POST /feedback                             true labels of answers, by their ids
+    GET  /metrics                              numbers of all replicas, as Prometheus reads them
     .... /admin/...                            decisions about the endpoint: see `admin`
 
 Every answer says which version and trial gave it, in its body and in its headers, and has an id. A client's fault is a
@@ -16,6 +17,7 @@ Every answer says which version and trial gave it, in its body and in its header
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,10 +31,11 @@ from deploy.docs_page import docs_page
 from deploy.feedback import Waiting, parse_feedback
 from deploy.keyring import Caller, Keyring
 from deploy.media import JSON, answer_media, body_media
+from deploy.metrics import HTTP, UNKNOWN, Meter
 from deploy.openapi import openapi_document
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
-from deploy.routes import PREDICT, find_route
+from deploy.routes import ADMIN, METRICS, PREDICT, find_route
 from deploy.routing_key import header_key, take_key
 from deploy.rows import parse_json
 from deploy.served import ModelSlot, Served
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the event loop to other requests
 OPEN_PATHS = frozenset({"/v2/health/live", "/docs"})  # the only ones without a token; neither tells of the model
+ROUTE = "orchestrator.route"  # where a connection's scope says which route was found, for whoever counts
 ID_HEADER = b"x-answer-id"
 
 
@@ -85,7 +89,7 @@ class EndpointApp:
             settings: what it is told once.
             slot: holds the model.
             keyring: the tokens that open it; None: the endpoint's own alone.
-            desk: takes what is asked below `/admin`; None: nobody does.
+            desk: takes what is asked below `/admin` and of `/metrics`; None: nobody does.
         """
         self._settings = settings
         self._slot = slot
@@ -95,6 +99,7 @@ class EndpointApp:
         self.arms = Arms()
         self.feedback = Waiting()
         self.counts = Counts()
+        self.meter = Meter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -103,8 +108,14 @@ class EndpointApp:
         if scope["type"] != "http":
             raise ValueError(f"A connection of type {scope['type']!r} is not served; this endpoint speaks HTTP.")
         served = self._slot.served  # read once: check and answer come from the same model
-        answer = await self._answer(scope, receive, served)
+        start, meter = time.perf_counter(), self.meter
+        meter.in_flight += 1
+        try:
+            answer = await self._answer(scope, receive, served)
+        finally:  # a client that hangs up may cancel this
+            meter.in_flight -= 1
         self.counts.add(answer.status)
+        meter.end(HTTP, scope.get(ROUTE, UNKNOWN), answer.status, time.perf_counter() - start)
         says_who = served is not None and answer.status != 401 and _path(scope) not in OPEN_PATHS
         if served is not None and says_who and not _is_signed(answer):
             answer = replace(answer, headers=answer.headers + served.headers)
@@ -123,6 +134,7 @@ class EndpointApp:
         path = _path(scope)
         caller = None if path in OPEN_PATHS else self.keyring.caller(header(scope, b"authorization"))
         route = find_route(scope["method"], path)
+        scope[ROUTE] = route.action if route.decision is None else route.decision
         if caller is not None and route.scopes:
             caller.require(*route.scopes)
         if route.action == "live":
@@ -135,8 +147,8 @@ class EndpointApp:
             return Answer(server_metadata(self._settings.program_version))
         if route.action == "feedback":
             return await self._take_labels(scope, receive)
-        if route.decision is not None and caller is not None:
-            return await self._decide(route.decision, caller, scope, receive)
+        if caller is not None and route.action in (ADMIN, METRICS):
+            return await self._consult(route.decision, caller, scope, receive)
         check_model(route.model, self._settings.model)
         model = loaded(served, route.version)
         if route.action == "ready":
@@ -150,9 +162,12 @@ class EndpointApp:
         work = self._predict if route.action == PREDICT else self._infer
         return await work(scope, receive, model)
 
-    async def _decide(self, decision: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+    async def _consult(self, decision: str | None, caller: Caller, scope: Scope, receive: Receive) -> Answer:
+        """Returns what the desk says; it is asked for the numbers where there is no decision."""
         if self._desk is None:
-            raise Refusal(503, "Nobody is there to decide about this endpoint; a running replica has somebody.")
+            raise Refusal(503, "Nobody is there to ask about this endpoint; a running replica has somebody.")
+        if decision is None:
+            return await self._desk.metrics()
         return await self._desk.answer(decision, caller, scope, receive)
 
     def _document(self, scope: Scope, served: Served) -> dict[str, Any]:

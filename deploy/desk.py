@@ -1,4 +1,7 @@
-"""What may be asked below `/admin`, and what a body there says. Loads no Ray; `admin` carries it to who decides."""
+"""What may be asked below `/admin` and of `/metrics`, and what a body there says.
+
+Loads no Ray; `admin` carries it to who decides.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +19,9 @@ REASON_ONLY = {"why", "endpoint"}
 
 class Desk(Protocol):
     """Takes what is asked below `/admin`."""
+
+    async def metrics(self) -> Answer:
+        """Returns the numbers of all replicas."""
 
     async def answer(self, action: str, caller: Caller, scope: Scope, receive: Receive) -> Answer:
         """Returns the answer to `status`, `history`, `promote`, `rollback`, `freeze` or `unfreeze`.

@@ -8,6 +8,7 @@ HTTP. Serve's proxy listens on all addresses: where the endpoint is for this hos
 
 import ipaddress
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from deploy.arms import Worked
 from deploy.asgi import Refusal, Scope, header, too_large
 from deploy.asked_model import check_model, loaded
 from deploy.grpc_tensors import infer_response, metadata_response, parse_request
+from deploy.metrics import GRPC, UNKNOWN
 from deploy.named_tokens import TokenScope
 from deploy.protocol import server_metadata
 from deploy.routing_key import header_key
@@ -38,6 +40,14 @@ CODES: Mapping[int, grpc.StatusCode] = {
     503: grpc.StatusCode.UNAVAILABLE,
     500: grpc.StatusCode.INTERNAL,
 }  # any other refusal is of what was sent: INVALID_ARGUMENT
+ROUTES: Mapping[str, str] = {
+    "ModelInferResponse": "infer",
+    "ModelMetadataResponse": "metadata",
+    "ModelReadyResponse": "ready",
+    "ServerLiveResponse": "live",
+    "ServerMetadataResponse": "server",
+    "ServerReadyResponse": "ready",
+}  # what is counted, by the answer's type: the names that it has over HTTP
 Answered = TypeVar("Answered")
 
 
@@ -186,6 +196,8 @@ class GrpcService:
         Else an empty one, with status and reason in the context: Serve logs what is raised.
         """
         status, reason = 200, ""
+        start, meter = time.perf_counter(), self._app.meter
+        meter.in_flight += 1
         try:
             self._check(context, scopes)
             if isinstance(request, Unreadable):
@@ -198,6 +210,8 @@ class GrpcService:
             status, reason = 500, "The endpoint failed on this request; its log says why."
         finally:
             self._app.counts.add(status)
+            meter.in_flight -= 1
+            meter.end(GRPC, ROUTES.get(empty.__name__, UNKNOWN), status, time.perf_counter() - start)
         context.set_code(CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT))
         context.set_details(reason)
         nothing: Answered = empty()

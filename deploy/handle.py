@@ -8,6 +8,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from deploy.actors import NAMESPACE, actor_name
 from deploy.bundle import Lineage
+from deploy.metrics import Reading
 from orchestrator.domain.errors import EndpointError, OrchestratorError
 from orchestrator.domain.rollout import RolloutPlan
 
@@ -124,6 +125,10 @@ class EndpointHandle:
         """Returns versions, the one that answers, the place and the replicas; see `EndpointActor.status`."""
         answer: dict[str, Any] = self._ask(self.actor.status.remote(), timeout_seconds)
         return answer
+
+    def readings(self, timeout_seconds: float = 30.0) -> list[Reading]:
+        """Returns the numbers of each running replica."""
+        return [Reading.from_dict(each) for each in self._ask(self.actor.readings.remote(), timeout_seconds)]
 
     def routing(self, timeout_seconds: float = 30.0) -> dict[str, Any] | None:
         """Returns the generation, version and URI that replicas follow; None before the first promotion."""

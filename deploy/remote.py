@@ -59,6 +59,10 @@ class RemoteEndpoint:
         answer: dict[str, Any] = orjson.loads(self._send("GET", "/admin/status").content)
         return answer
 
+    def metrics(self) -> str:
+        """Returns the numbers of all replicas, as Prometheus reads them; raises as `promote_version`."""
+        return self._send("GET", "/metrics").text
+
     def history(self) -> dict[str, Any]:
         """Returns the journal's `events`, and `labels`: by version how many judged it and how many proved it wrong.
 

@@ -7,10 +7,14 @@ reference changes. When that fails, the old model goes on answering and the repl
 import asyncio
 import logging
 import os
+import secrets
 import threading
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import ray
 
 from deploy.admin import AdminDesk
 from deploy.app import AppSettings, EndpointApp
@@ -19,7 +23,9 @@ from deploy.copies import open_bundle
 from deploy.following import JournalFollower
 from deploy.grpc_service import GrpcService
 from deploy.key_following import KeyFollower
+from deploy.metrics import Reading, Standing
 from deploy.places import journal_directory
+from deploy.ray_metrics import export_for_ever
 from deploy.reporting import report_for_ever
 from deploy.scaling import RATE
 from deploy.served import Contender, ModelSlot, Served
@@ -46,18 +52,22 @@ class EndpointReplica(GrpcService):
         self, name: str, storage: str, is_private: bool = True, threads: int = 1, on_gpu: bool = False
     ) -> None:
         self._threads, self._on_gpu = threads, on_gpu
+        self._identity, self._started = secrets.token_hex(4), time.time()
         self._slot = ModelSlot()
         self._changing = threading.Lock()
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
         self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
         keys = KeyFollower(storage, name)
-        self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name))
+        self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name, self._read))
         self._is_private = is_private
         self._rated = time.monotonic(), 0
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
         threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
+        if ray.is_initialized():  # telling Ray numbers would start a cluster of its own
+            exporting = (name, self._read)
+            threading.Thread(target=export_for_ever, args=exporting, name="export-numbers", daemon=True).start()
         reporting = (name, self._slot, self._app.feedback, self._app.arms.traffic)
         threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
 
@@ -89,6 +99,26 @@ class EndpointReplica(GrpcService):
             "contender": None if served is None or served.contender is None else served.contender.served.version,
             "weight": None if served is None or served.contender is None else served.contender.weight,
         }
+
+    def reading(self) -> dict[str, Any]:
+        """Returns this replica's numbers, as plain data."""
+        return self._read().to_dict()
+
+    def _read(self) -> Reading:
+        served = self._slot.served
+        standing = Standing(self._identity, os.getpid(), self._started)
+        if served is not None:
+            lineage, contender = served.bundle.lineage, served.contender
+            standing = replace(
+                standing,
+                version=served.version,
+                study=lineage.study,
+                trial=lineage.trial,
+                generation=served.generation,
+                contender=None if contender is None else contender.served.version,
+                weight=None if contender is None else contender.weight,
+            )
+        return Reading(standing, self._app.meter.reading())
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Returns the rate at which this replica answered since it was last asked; Serve gives it to the policy."""

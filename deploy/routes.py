@@ -10,6 +10,8 @@ from deploy.named_tokens import TokenScope
 PREDICT = "predict"
 ANY_TOKEN: tuple[TokenScope, ...] = ()
 ADMIN = "admin"
+METRICS = "metrics"
+NUMBERS = (TokenScope.METRICS, TokenScope.ADMIN)
 DECISIONS = (TokenScope.ADMIN,)
 MODEL = (TokenScope.PREDICT,)
 
@@ -27,6 +29,7 @@ _TABLE = (
     ("GET", "metadata", MODEL, re.compile(_MODEL)),
     ("GET", ADMIN, DECISIONS, re.compile(r"/admin/(?P<decision>status|history)")),
     ("POST", ADMIN, DECISIONS, re.compile(r"/admin/(?P<decision>promote|rollback|freeze|unfreeze)")),
+    ("GET", METRICS, NUMBERS, re.compile(r"/metrics")),
     ("GET", "server", ANY_TOKEN, re.compile(r"/v2/?")),
 )
 

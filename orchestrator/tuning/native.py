@@ -377,6 +377,10 @@ class SlotWatch(tune.Callback):  # type: ignore[misc]
             while self._actors:
                 ray.kill(self._actors.popitem()[1])
 
+    def running(self) -> int:
+        """Returns how many slots run a trial now."""
+        return len(self._actors)
+
     def workers(self) -> list[str]:
         """Returns no names: slots are not given back one by one."""
         return []

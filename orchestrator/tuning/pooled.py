@@ -117,6 +117,10 @@ class WorkerWatch(tune.Callback):  # type: ignore[misc]
         """A worker was released, or given up by the study."""
         self._actors.pop(trial.config["worker"], None)
 
+    def running(self) -> int:
+        """Returns how many workers run."""
+        return len(self._actors)
+
     def workers(self) -> list[str]:
         """Returns the workers that run, in the order in which they began."""
         return list(self._actors)

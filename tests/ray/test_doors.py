@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import ray
 
 from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
@@ -179,3 +180,35 @@ def test_of_promotions_at_once_each_is_answered_and_they_happen_one_after_the_ot
     after = handle.status()
     assert after["generation"] == before + len(changed)
     assert {replica["version"] for replica in after["replicas"]} == {after["version"]}
+
+
+def test_a_scrape_of_any_replica_has_the_numbers_of_all(
+    address: EndpointAddress, handle: EndpointHandle, command: Command
+) -> None:
+    token = command("token", "add", "shapes", "prometheus", "--scope", "metrics")[1].strip()
+    wait_until(lambda: statuses(address, token, "/metrics") == {200})
+    assert statuses(address, token) == {403}
+    text = httpx.get(f"{address.url}/metrics", headers={"authorization": f"Bearer {token}"}).text
+    info = [line for line in text.splitlines() if line.startswith("orchestrator_endpoint_model_info{")]
+    version = handle.status()["version"]
+    assert len(info) == 2
+    assert all(f'version="{version}"' in line for line in info)
+    assert 'orchestrator_endpoint_actor_up{endpoint="shapes"} 1.0' in text
+    assert 'kind="forbidden"' in text
+    code, shown, _ = command("metrics", "shapes")
+    assert (code, shown.splitlines()[0]) == (0, text.splitlines()[0])
+
+
+def test_ray_exports_each_replicas_sums_on_its_host(address: EndpointAddress, handle: EndpointHandle) -> None:
+    assert statuses(address, address.token) == {200}
+    asked = 'protocol="http"', 'route="predict"', 'status="200"'
+
+    def replicas() -> set[str]:
+        """Returns the replicas whose answers Ray's metrics port tells of."""
+        text = httpx.get(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics").text
+        told = [line for line in text.splitlines() if line.startswith("ray_orchestrator_endpoint_requests_total{")]
+        return {
+            line.partition('replica="')[2].partition('"')[0] for line in told if all(label in line for label in asked)
+        }
+
+    wait_until(lambda: replicas() == {reading.standing.replica for reading in handle.readings()})

@@ -10,6 +10,7 @@ from deploy.admin import AdminDesk
 from deploy.app import AppSettings, EndpointApp
 from deploy.asgi import Refusal
 from deploy.desk import MAX_BODY_BYTES, Wish, parse_wish
+from deploy.metrics import Reading, Standing
 from deploy.places import journal_directory
 from deploy.served import ModelSlot
 from orchestrator.journal import open_journal
@@ -60,7 +61,11 @@ def test_what_cannot_be_wished_is_refused_by_name(action, body, status, why):
 @pytest.fixture
 def ask(tmp_path):
     open_journal(journal_directory(tmp_path, "digits")).close()
-    app = EndpointApp(AppSettings("digits", "secret"), ModelSlot(), desk=AdminDesk(tmp_path, "digits"))
+    app = EndpointApp(
+        AppSettings("digits", "secret"),
+        ModelSlot(),
+        desk=AdminDesk(tmp_path, "digits", lambda: Reading(Standing("a1", 1, 2.0), app.meter.reading())),
+    )
 
     async def send(method, path, **given):
         transport = httpx.ASGITransport(app)
@@ -83,3 +88,10 @@ def test_paths_methods_and_sizes_are_checked(ask):
     assert ask("POST", "/admin/status").status_code == 405
     assert ask("POST", "/admin/destroy").status_code == 404
     assert ask("POST", "/admin/freeze", content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
+
+
+def test_a_replica_without_its_endpoint_actor_has_its_own_numbers(ask):
+    answer = ask("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert 'orchestrator_endpoint_actor_up{endpoint="digits"} 0.0' in answer.text
+    assert 'orchestrator_endpoint_in_flight_requests{endpoint="digits",replica="a1"} 1.0' in answer.text

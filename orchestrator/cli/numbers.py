@@ -1,0 +1,34 @@
+"""`metrics`: the numbers of an endpoint's replicas, as Prometheus reads them."""
+
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.by_hand import running_endpoint
+from orchestrator.cli.options import json_option, storage_option
+from orchestrator.cli.outside import endpoint_options, remote_endpoint
+from orchestrator.cli.printing import print_json
+from orchestrator.domain.errors import InvalidInput
+from orchestrator.journal import AnyStorage
+
+
+@click.command()
+@click.argument("name")
+@storage_option
+@endpoint_options
+@json_option
+def metrics(name: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool) -> None:
+    """Show the numbers of all replicas of the endpoint NAME: requests, latency, errors, versions."""
+    if address is not None:
+        if as_json:
+            raise InvalidInput("--json is for where the endpoint runs; from outside metrics are Prometheus's text")
+        click.echo(remote_endpoint(name, address, token_file).metrics(), nl=False)
+        return
+    _, handle = running_endpoint(storage, name)
+    readings = handle.readings()
+    if as_json:
+        print_json([reading.to_dict() for reading in readings])
+        return
+    from deploy.exposition import exposition
+
+    click.echo(exposition(name, readings, is_whole=True).decode(), nl=False)
