@@ -11,6 +11,7 @@ one thing after the other; who decided is the token's name, from where is the ad
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import ray
 
 from deploy.asgi import Answer, Receive, Refusal, Scope, read_body
+from deploy.audit import REFUSED, UNCHANGED, AuditLog, Entry, now_text
 from deploy.desk import MAX_BODY_BYTES, Wish, origin_of, parse_wish
 from deploy.evidence_file import EvidenceFile
 from deploy.exposition import MEDIA, exposition
@@ -27,6 +29,8 @@ from deploy.metrics import Reading
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError, ClusterError, OrchestratorError, UnknownVersion
 from orchestrator.journal import AnyStorage, read_journal
+
+logger = logging.getLogger(__name__)
 
 THREADS = 4  # for what waits for the endpoint actor; predictions have others
 MOST_WAITING = 16
@@ -44,6 +48,7 @@ class AdminDesk:
         self._name = name
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="admin")
         self._waiting = 0
+        self._log = AuditLog(storage, name)
 
     async def metrics(self) -> Answer:
         """Returns the numbers of all replicas; this one's alone where the endpoint actor is away."""
@@ -67,10 +72,27 @@ class AdminDesk:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            done = await loop.run_in_executor(self._threads, self._do, action, wish, caller.name, origin_of(scope))
+            done = await loop.run_in_executor(self._threads, self._audited, action, wish, caller.name, origin_of(scope))
         finally:
             self._waiting -= 1
         return Answer(done)
+
+    def _audited(self, action: str, wish: Wish, who: str, origin: str) -> dict[str, Any]:
+        """Does it, and writes down what did not change anything: what did is in the journal."""
+        try:
+            done = self._do(action, wish, who, origin)
+        except Refusal as refusal:
+            self._write(Entry(now_text(), who, action, REFUSED, origin, f"{refusal.status}: {refusal.reason}"))
+            raise
+        if done.get("changed") is False:
+            self._write(Entry(now_text(), who, action, UNCHANGED, origin, wish.why))
+        return done
+
+    def _write(self, entry: Entry) -> None:
+        try:
+            self._log.append([entry])
+        except OrchestratorError as error:
+            logger.warning("A decision is not in the audit log: %s", error)
 
     def _do(self, action: str, wish: Wish, who: str, origin: str) -> dict[str, Any]:
         """Asks the endpoint actor, in a thread, and says its refusals as HTTP does."""

@@ -26,10 +26,11 @@ from deploy.answers import prediction_answer
 from deploy.arms import Arms, Worked
 from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
-from deploy.desk import Desk
+from deploy.denials import Denials
+from deploy.desk import Desk, origin_of
 from deploy.docs_page import docs_page
 from deploy.feedback import Waiting, parse_feedback
-from deploy.keyring import Caller, Keyring
+from deploy.keyring import Caller, Denied, Keyring
 from deploy.media import JSON, answer_media, body_media
 from deploy.metrics import HTTP, UNKNOWN, Meter
 from deploy.openapi import openapi_document
@@ -100,6 +101,7 @@ class EndpointApp:
         self.feedback = Waiting()
         self.counts = Counts()
         self.meter = Meter()
+        self.denials = Denials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -124,6 +126,9 @@ class EndpointApp:
     async def _answer(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
         try:
             return await self._route(scope, receive, served)
+        except Denied as denied:
+            self.denials.note(denied.why, denied.who, origin_of(scope))
+            return denied.answer()
         except Refusal as refusal:
             return refusal.answer()
         except Exception:

@@ -3,6 +3,7 @@
 Loads no Ray; `admin` carries it to who decides.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -76,6 +77,17 @@ def _reason(given: Any) -> str:
 
 
 def origin_of(scope: Scope) -> str:
-    """Returns the address that a connection comes from, where it is known; behind a proxy that is the proxy's."""
+    """Returns the address that a connection comes from, where it is known.
+
+    A proxy on this host says for whom it asks, last in `X-Forwarded-For`; what stands there before that, and what
+    others send, anybody can write.
+    """
     client = scope.get("client")
-    return str(client[0]) if client else ""
+    peer = str(client[0]) if client else ""
+    said = [value for key, value in scope["headers"] if key.lower() == b"x-forwarded-for"]
+    try:
+        if not said or not ipaddress.ip_address(peer).is_loopback:
+            return peer
+        return f"{ipaddress.ip_address(said[-1].rpartition(b',')[2].strip().decode('ascii'))} via {peer}"
+    except ValueError:
+        return peer

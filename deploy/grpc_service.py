@@ -24,6 +24,7 @@ from deploy.arms import Worked
 from deploy.asgi import Refusal, Scope, header, too_large
 from deploy.asked_model import check_model, loaded
 from deploy.grpc_tensors import infer_response, metadata_response, parse_request
+from deploy.keyring import Denied
 from deploy.metrics import GRPC, UNKNOWN
 from deploy.named_tokens import TokenScope
 from deploy.protocol import server_metadata
@@ -203,6 +204,9 @@ class GrpcService:
             if isinstance(request, Unreadable):
                 raise Refusal(400, f"The bytes that were sent are no message of type {request.type}.")
             return await answer(self._slot.served)
+        except Denied as denied:
+            self._app.denials.note(denied.why, denied.who, host_of(context.peer()))
+            status, reason = denied.status, denied.reason
         except Refusal as refusal:
             status, reason = refusal.status, refusal.reason
         except Exception:
@@ -219,7 +223,12 @@ class GrpcService:
 
     def _check(self, context: CallContext, scopes: tuple[TokenScope, ...] | None) -> None:
         if self._is_private and not is_this_host(context.peer()):
-            raise Refusal(403, "This endpoint answers its own host alone; its study's serve.host opens it to others.")
+            raise Denied(
+                403,
+                "This endpoint answers its own host alone; its study's serve.host opens it to others.",
+                "",
+                why="another host",
+            )
         if scopes is None:
             return
         caller = self._app.keyring.caller(header(_scope_of(context), b"authorization"))
@@ -233,13 +242,17 @@ def _scope_of(context: CallContext) -> Scope:
     return {"headers": [(name.encode(), value.encode()) for name, value in metadata if isinstance(value, str)]}
 
 
+def host_of(peer: str) -> str:
+    """Returns the address of a gRPC peer, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
 def is_this_host(peer: str) -> bool:
-    """Returns whether a gRPC peer, such as `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`, calls from this host."""
-    kind, _, place = unquote(peer).partition(":")
-    if kind == "unix":
+    """Returns whether a gRPC peer calls from this host."""
+    if peer.startswith("unix:"):
         return True
     try:
-        address = ipaddress.ip_address(place.rpartition(":")[0].strip("[]"))
+        address = ipaddress.ip_address(host_of(peer))
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -19,6 +19,15 @@ from deploy.named_tokens import OWNER, NamedToken, TokenScope
 REALM = 'Bearer realm="orchestrator"'
 
 
+class Denied(Refusal):
+    """A request that its token does not open: why, in the words of the audit log, and whose token it was, if known."""
+
+    def __init__(self, status: int, reason: str, challenge: str, *, why: str, who: str = "") -> None:
+        super().__init__(status, reason, [(b"www-authenticate", challenge.encode())])
+        self.why = why
+        self.who = who
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: the token's name, and what it may do."""
@@ -30,15 +39,17 @@ class Caller:
         """Returns where the caller has one of the scopes.
 
         Raises:
-            Refusal: 403, with the scope that is missing.
+            Denied: 403, with the scope that is missing.
         """
         if self.scopes.isdisjoint(scopes):
             wanted = " or ".join(f"'{scope}'" for scope in scopes)
-            raise Refusal(
+            raise Denied(
                 403,
                 f"The token '{self.name}' has not the scope {wanted}, which this needs; it has "
                 f"{', '.join(sorted(self.scopes))}.",
-                [(b"www-authenticate", f'{REALM}, error="insufficient_scope", scope="{scopes[0]}"'.encode())],
+                f'{REALM}, error="insufficient_scope", scope="{scopes[0]}"',
+                why=f"no scope {scopes[0]}",
+                who=self.name,
             )
 
 
@@ -84,18 +95,27 @@ class Keyring:
         """Returns who presents the Authorization field `given`.
 
         Raises:
-            Refusal: 401; of an expired token it says so, of a wrong one not in what it is wrong.
+            Denied: 401; of an expired token it says so, of a wrong one not in what it is wrong.
         """
         scheme, _, said = (given or b"").partition(b" ")
         key = self._keys.find(hashlib.sha256(said.strip()).digest()) if scheme.lower() == b"bearer" else None
         if key is None:
             what = "a wrong token" if given else "no token"
-            raise _unauthorized(
-                f"The request has {what}. Send 'Authorization: Bearer TOKEN' with a token of this endpoint."
+            raise Denied(
+                401,
+                f"The request has {what}. Send 'Authorization: Bearer TOKEN' with a token of this endpoint.",
+                REALM,
+                why=what,
             )
         if key.until <= self._clock():
             at = datetime.fromtimestamp(key.until, UTC).isoformat(timespec="seconds")
-            raise _unauthorized(f"The token expired at {at}. Ask for another one.", ', error="invalid_token"')
+            raise Denied(
+                401,
+                f"The token expired at {at}. Ask for another one.",
+                f'{REALM}, error="invalid_token"',
+                why="an expired token",
+                who=key.caller.name,
+            )
         return key.caller
 
 
@@ -104,7 +124,3 @@ def _keys_of(token: NamedToken) -> Iterable[_Key]:
     for secret in token.secrets:
         ends = [moment.timestamp() for moment in (secret.until, token.expires) if moment is not None]
         yield _Key(bytes.fromhex(secret.sha256), caller, min(ends, default=float("inf")))
-
-
-def _unauthorized(reason: str, error: str = "") -> Refusal:
-    return Refusal(401, reason, [(b"www-authenticate", f"{REALM}{error}".encode())])

@@ -20,6 +20,7 @@ from deploy.admin import AdminDesk
 from deploy.app import AppSettings, EndpointApp
 from deploy.bundle import Bundle
 from deploy.copies import open_bundle
+from deploy.denials import write_for_ever
 from deploy.following import JournalFollower
 from deploy.grpc_service import GrpcService
 from deploy.key_following import KeyFollower
@@ -68,6 +69,8 @@ class EndpointReplica(GrpcService):
         if ray.is_initialized():  # telling Ray numbers would start a cluster of its own
             exporting = (name, self._read)
             threading.Thread(target=export_for_ever, args=exporting, name="export-numbers", daemon=True).start()
+        writing = (storage, name, self._app.denials)
+        threading.Thread(target=write_for_ever, args=writing, name="audit", daemon=True).start()
         reporting = (name, self._slot, self._app.feedback, self._app.arms.traffic)
         threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
 

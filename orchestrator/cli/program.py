@@ -40,6 +40,7 @@ COMMANDS = {
     "history": ("history", "history", "Say which version answered when, who changed it, and why."),
     "drift": ("drifting", "drift", "Compare an endpoint's requests with its model's training data."),
     "token": ("token", "token", "Make, list, rotate and revoke an endpoint's bearer tokens."),
+    "audit": ("auditing", "audit", "List who did what at an endpoint, and who was refused."),
     "metrics": ("numbers", "metrics", "Show the numbers of an endpoint's replicas."),
     "verify": ("verifying", "verify", "Check that a study keeps its laws, whatever was killed."),
     "check": ("checking", "check", "Try a study file in seconds; writes nothing."),

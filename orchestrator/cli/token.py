@@ -4,12 +4,15 @@ Replicas look at the storage: what is changed here holds within a second (in an 
 """
 
 import os
+import pwd
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deploy.audit import DONE, AuditLog, Entry, now_text
 from deploy.named_tokens import OWNER, NamedToken, TokenScope
 from deploy.private_files import write_private
 from deploy.token_book import TokenBook
@@ -68,6 +71,7 @@ def add(
     now, book = _now(), TokenBook(storage, name)
     ends = _end(now, expires)
     secret = book.add(token_name, frozenset(map(TokenScope, scopes)), ends, now)
+    _audit(storage, name, f"token add {token_name}", f"{' '.join(sorted(scopes))}, {_lasting(ends)}")
     _hand_over(name, _found(book, token_name), secret, path, as_json)
 
 
@@ -101,7 +105,9 @@ def rotate(
     _check_new(path)
     now, book = _now(), TokenBook(storage, name)
     beside = timedelta(0) if overlap.strip() == "0" else _span("--overlap", overlap)
-    secret = book.rotate(token_name, _end(now, expires), now, beside)
+    ends = _end(now, expires)
+    secret = book.rotate(token_name, ends, now, beside)
+    _audit(storage, name, f"token rotate {token_name}", f"overlap {overlap}" + (f", {_lasting(ends)}" if ends else ""))
     _hand_over(name, _found(book, token_name), secret, path, as_json)
 
 
@@ -114,6 +120,7 @@ def revoke(name: str, token_name: str, storage: AnyStorage, as_json: bool) -> No
     """Let TOKEN of the endpoint NAME open nothing any more, its former secrets neither."""
     require_endpoint(storage, name)
     TokenBook(storage, name).revoke(token_name, _now())
+    _audit(storage, name, f"token revoke {token_name}", "")
     if as_json:
         print_json({"endpoint": name, "token": token_name, "state": "revoked"})
     else:
@@ -155,14 +162,33 @@ def _hand_over(name: str, made: NamedToken, secret: str, path: Path | None, as_j
         where = {"secret": secret} if path is None else {"file": str(path.absolute())}
         print_json({"endpoint": name, **_plain(made, made.made), **where})
         return
-    ends = "never ends" if made.expires is None else f"ends at {_shown(made.expires)}"
     click.echo(
-        f"token '{made.name}' of endpoint '{name}' opens {', '.join(sorted(made.scopes))} and {ends}"
+        f"token '{made.name}' of endpoint '{name}' opens {', '.join(sorted(made.scopes))} and {_lasting(made.expires)}"
         + ("; this is its secret, which is kept nowhere else:" if path is None else f"; its secret is in {path}"),
         err=True,
     )
     if path is None:
         click.echo(secret)
+
+
+def _audit(storage: AnyStorage, name: str, what: str, detail: str) -> None:
+    """Writes a change into the audit log; it was made, so that a log that cannot be written does not fail it."""
+    entry = Entry(now_text(), _user(), what, DONE, socket.gethostname(), detail)
+    try:
+        AuditLog(storage, name).append([entry])
+    except StorageError as error:
+        click.echo(f"warning: {error}; the token is changed all the same", err=True)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container that has no such user
+        return f"uid {os.getuid()}"
+
+
+def _lasting(ends: datetime | None) -> str:
+    return "never ends" if ends is None else f"ends at {_shown(ends)}"
 
 
 def _check_new(path: Path | None) -> None:

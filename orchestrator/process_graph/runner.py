@@ -25,6 +25,7 @@ from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
 from orchestrator.process_graph.placements import give_back_placements, placement_name
 from orchestrator.process_graph.promoter import Promoter
+from orchestrator.process_graph.tenant_metrics import TenantMetrics
 from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
 from orchestrator.tuning.execution import choose_execution
@@ -60,6 +61,7 @@ class Runner:
         self._hook_errors: list[str] = []
         self._outage = (-math.inf, "")  # when the storage was last missed, and why
         self._experiments = itertools.count(1)
+        self._tenants = TenantMetrics(self._specification)
         self._watch: Any = None  # hears of the present experiment's slots
         self._beats: dict[str, Any] = {}
         self._look_at_hosts_at = 0.0
@@ -252,6 +254,7 @@ class Runner:
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
         self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
         watch = self._watch
+        self._tenants.tell(0 if watch is None else watch.running(), self._asked_replicas)
         if watch is None or self._specification.serve is None:
             return
         running = watch.workers()

@@ -1,6 +1,8 @@
 """Who may ask a running endpoint for what, and what an admin does from outside its cluster."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,7 +185,7 @@ def test_of_promotions_at_once_each_is_answered_and_they_happen_one_after_the_ot
 
 
 def test_a_scrape_of_any_replica_has_the_numbers_of_all(
-    address: EndpointAddress, handle: EndpointHandle, command: Command
+    address: EndpointAddress, handle: EndpointHandle, command: Command, outside: Command
 ) -> None:
     token = command("token", "add", "shapes", "prometheus", "--scope", "metrics")[1].strip()
     wait_until(lambda: statuses(address, token, "/metrics") == {200})
@@ -195,7 +197,7 @@ def test_a_scrape_of_any_replica_has_the_numbers_of_all(
     assert all(f'version="{version}"' in line for line in info)
     assert 'orchestrator_endpoint_actor_up{endpoint="shapes"} 1.0' in text
     assert 'kind="forbidden"' in text
-    code, shown, _ = command("metrics", "shapes")
+    code, shown, _ = outside("metrics", "shapes")
     assert (code, shown.splitlines()[0]) == (0, text.splitlines()[0])
 
 
@@ -212,3 +214,61 @@ def test_ray_exports_each_replicas_sums_on_its_host(address: EndpointAddress, ha
         }
 
     wait_until(lambda: replicas() == {reading.standing.replica for reading in handle.readings()})
+
+
+def test_the_audit_log_says_who_did_what_and_no_secret_is_anywhere(
+    address: EndpointAddress, storage: Path, command: Command, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "orchestrator.cli"]
+    made = [*program, "token", "add", "shapes", "audited", "--scope", "admin", "--storage", str(storage)]
+    secret = subprocess.run(made, capture_output=True, text=True, check=True).stdout.strip()
+    wait_until(lambda: statuses(address, secret, "/admin/status") == {200})
+    assert statuses(address, secret) == {403}
+    guess = "a-guess-that-is-wrong-and-long-enough-to-be-found"
+    assert statuses(address, guess) == {401}
+    headers = {"authorization": f"Bearer {secret}"}
+    assert httpx.post(f"{address.url}/admin/promote", headers=headers, json={"version": 99}).status_code == 404
+    (tmp_path / "token").write_text(secret)
+    words = ["promote", "shapes", "1", "--address", address.url, "--token-file", str(tmp_path / "token")]
+    with subprocess.Popen([*program, *words], stdout=subprocess.DEVNULL) as asking:
+        while asking.poll() is None:  # looked at while it runs, and at the replicas beside it
+            assert not found_in_processes(secret)
+    command("token", "rotate", "shapes", "audited", "--file", str(tmp_path / "second"))
+    command("token", "revoke", "shapes", "audited")
+
+    def told() -> dict[tuple[str, str, str], dict[str, Any]]:
+        entries = json.loads(command("audit", "shapes", "--json")[1])
+        return {(entry["what"], entry["outcome"], entry["detail"][:17]): entry for entry in entries}
+
+    wait_until(lambda: {"no scope predict", "a wrong token"} <= {detail for _, _, detail in told()})
+    entries = told()
+    assert entries["authentication", "refused", "no scope predict"]["who"] == "audited"
+    assert entries["authentication", "refused", "a wrong token"]["who"] == "unknown"
+    assert entries["promote", "refused", "404: There is no "]["origin"] == "127.0.0.1"
+    assert {"token add audited", "token rotate audited", "token revoke audited"} <= {what for what, _, _ in entries}
+    assert ("promoted version 1", "done", "") in entries
+
+    secrets = [secret, guess, (tmp_path / "second").read_text().strip(), address.token]
+    places = [path for root in (storage, logs()) for path in root.rglob("*") if path.is_file()]
+    assert len(places) > 20
+    for path in places:
+        held = [each for each in secrets if each.encode() in path.read_bytes()]
+        assert held == ([address.token] if path == address.token_file else []), path
+    assert not [each for each in secrets if found_in_processes(each)]
+
+
+def logs() -> Path:
+    """Returns where the processes of this Ray session log."""
+    return Path(ray._private.worker._global_node.get_logs_dir_path())
+
+
+def found_in_processes(secret: str) -> list[int]:
+    """Returns the processes that show a secret to everybody on this host: in their command lines."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if secret.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it has ended
+            continue
+    return found

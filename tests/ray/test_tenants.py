@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
+import ray
 from studies import begin, events, run_to_end, specification, wait_for, worker_processes
 
 from deploy import Client, replicas_of, stop_endpoint
@@ -96,6 +98,7 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
         wait_for(lambda: replicas_of("tenants").asked == 3, "the endpoint to ask for more replicas")
         wait_for(lambda: workers() == 1, "workers to give their room")
         wait_for(lambda: replicas_running() == 3, "the replicas to run")
+        wait_for(lambda: tenants_cpus() == {"tuning": 1.0, "serving": 3.0}, "Ray to export what each tenant holds")
         assert all(computes_behind_others(process) for process in worker_processes())
     assert load_on.answered > 0
     assert load_on.errors == []
@@ -109,6 +112,14 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
     assert {event["cause"] for event in left if "end" in event["cause"]} <= {"its worker had to end"}
     assert [event for event in events(served) if event["type"] == "failed"] == []
     assert_nothing_done_twice(served)
+
+
+def tenants_cpus() -> dict[str, float]:
+    """Returns what Ray's metrics port says of the tenants of this study."""
+    text = httpx.get(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics").text
+    told = [line for line in text.splitlines() if line.startswith("ray_orchestrator_tenant_cpus{")]
+    mine = [line for line in told if 'study="tenants"' in line]
+    return {line.partition('tenant="')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in mine}
 
 
 def computes_behind_others(process: psutil.Process) -> bool:
