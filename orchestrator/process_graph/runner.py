@@ -254,7 +254,7 @@ class Runner:
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
         self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
         watch = self._watch
-        self._tenants.tell(0 if watch is None else watch.running(), self._asked_replicas)
+        self._tenants.tell(0 if watch is None else watch.running(), self._replicas.asked)
         if watch is None or self._specification.serve is None:
             return
         running = watch.workers()
