@@ -237,15 +237,35 @@ def arrow_case(target: Target, draw: Mutator) -> tuple[bytes, dict[str, str]]:
     return draw.of_bytes(sink.getvalue().to_pybytes()), {"Content_Type": chance.choice(kinds), "Accept": ARROW}
 
 
+def wishes_case(target: Target, draw: Mutator) -> tuple[bytes, dict[str, str]]:
+    """A decision by hand or a label, with something wrong in it."""
+    wishes = (
+        {"version": 1, "why": "it is fine"},
+        {"endpoint": target.trained.name, "version": 1},
+        {"why": "a holiday"},
+        {"id": "WzEsMCwiYSIsWzFdXQ", "label": 1},
+        [{"id": "WzEsMCwiYSIsWzFdXQ", "label": [1, 2]}],
+    )
+    return draw.to_json(draw.of_tree(draw.chance.choice(wishes))), {"Content_Type": JSON}
+
+
 Case = Callable[[Target, Mutator], tuple[bytes, dict[str, str]]]
+CASES_OF = [tensors_case, rows_case, csv_case, arrow_case, wishes_case]
+WISHES = ("/feedback", *(f"/admin/{action}" for action in ("promote", "rollback", "freeze", "unfreeze", "nothing")))
 
 
-@pytest.mark.parametrize("case", [tensors_case, rows_case, csv_case, arrow_case], ids=lambda case: case.__name__[:-5])
+def path_of(case: Case, target: Target, draw: Mutator) -> str:
+    if case is wishes_case:
+        return draw.chance.choice(WISHES)
+    return target.infer if case is tensors_case else "/predict"
+
+
+@pytest.mark.parametrize("case", CASES_OF, ids=lambda case: case.__name__[:-5])
 def test_bodies_that_are_nearly_right(target: Target, case: Case) -> None:
     client, draw = Http(target), Mutator(f"{SEED} {target.trained.name} {case.__name__}")
     for _ in range(CASES):
         body, headers = case(target, draw)
-        client.send(target.infer if case is tensors_case else "/predict", body, **headers)
+        client.send(path_of(case, target, draw), body, **headers)
     client.close()
     print(f"FUZZ_SEED={SEED}: {CASES} cases, {dict(client.statuses)}, the slowest {1000 * client.slowest:.0f} ms")
     assert client.broken == []
