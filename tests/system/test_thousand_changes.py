@@ -18,7 +18,6 @@ import pytest
 from under_load import LABELS, Decided, Load, Shop, wait_until
 
 from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
-from deploy.scaling import replicas_asked
 from orchestrator.domain.rollout import RolloutPlan
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
@@ -118,7 +117,7 @@ class Crowd:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self.sizes = [replicas_asked("animals")]
+        self.sizes = [len(running(endpoint_handle("animals")))]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
