@@ -21,11 +21,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deploy.admission import Admission
 from deploy.answer_id import AnswerIds
 from deploy.answers import prediction_answer
-from deploy.arms import Arms, Worked
-from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, live_through, read_body, send_answer
+from deploy.arms import Arms, Begun, Manner
+from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, held_bytes, live_through, read_body, send_answer
 from deploy.asked_model import check_model, loaded
+from deploy.batching import Batcher
+from deploy.bundle import Prediction
+from deploy.deadline import deadline_of
 from deploy.denials import Denials
 from deploy.desk import Desk, origin_of
 from deploy.docs_page import docs_page
@@ -51,12 +55,19 @@ ID_HEADER = b"x-answer-id"
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
-    """What the application is told once: its name, the endpoint's own token, and how large a request may be."""
+    """What the application is told once: its name, the endpoint's own token, and how large a request may be.
+
+    Of requests for answers it holds `most_waiting` and `most_waiting_bytes` at once, and refuses more (429).
+    `latency_seconds` is aimed at when requests share a call of the model.
+    """
 
     model: str
     token: str
     max_body_bytes: int = 8 * 1024 * 1024
     max_rows: int = 4096
+    most_waiting: int = 512
+    most_waiting_bytes: int = 128 * 1024 * 1024
+    latency_seconds: float | None = None
     program_version: str = "0.1.0"
 
 
@@ -72,7 +83,7 @@ class Counts:
         """Counts one answer by its status."""
         if status < 400:
             self.answered += 1
-        elif status < 500 or status == 503:
+        elif status < 500 or status in (503, 504):  # neither is a failure: nothing was begun
             self.refused += 1
         else:
             self.failed += 1
@@ -97,7 +108,9 @@ class EndpointApp:
         self.keyring = keyring or Keyring(settings.token)
         self._desk = desk
         self.ids = AnswerIds()
-        self.arms = Arms()
+        self.batcher = Batcher(settings.latency_seconds)
+        self.arms = Arms(self.batcher)
+        self.admission = Admission(settings.most_waiting, settings.most_waiting_bytes)
         self.feedback = Waiting()
         self.counts = Counts()
         self.meter = Meter()
@@ -165,7 +178,12 @@ class EndpointApp:
         if route.version is not None:
             model = replace(model, contender=None)  # whoever names a version gets that one
         work = self._predict if route.action == PREDICT else self._infer
-        return await work(scope, receive, model)
+        size = held_bytes(scope, self._settings.max_body_bytes)
+        self.admission.enter(size)
+        try:
+            return await work(scope, receive, model, deadline_of(scope))
+        finally:
+            self.admission.leave(size)
 
     async def _consult(self, decision: str | None, caller: Caller, scope: Scope, receive: Receive) -> Answer:
         """Returns what the desk says; it is asked for the numbers where there is no decision."""
@@ -185,35 +203,42 @@ class EndpointApp:
             max_bytes=settings.max_body_bytes,
         )
 
-    async def _predict(self, scope: Scope, receive: Receive, served: Served) -> Answer:
+    async def _predict(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         media, wanted = body_media(scope), answer_media(scope)
         body, key = await read_body(scope, receive, self._settings.max_body_bytes), header_key(scope)
         if media == JSON and key is None:
             body, key = take_key(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(take_key, body)
 
-        def work(model: Served) -> Worked[Answer]:
-            rows = read_rows(media, body, model.bundle.schema, self._settings.max_rows)
-            prediction = model.bundle.predict(rows)
-            identity = self.ids.make(model.version, served.rollout, prediction)
-            answer = prediction_answer(wanted, model, prediction)
-            if answer.content is not None:
-                answer.content["id"] = identity
-            return Worked(_signed(answer, model, identity), rows, prediction, model)
+        def work(model: Served) -> Begun[Answer]:
+            def finish(prediction: Prediction) -> Answer:
+                identity = self.ids.make(model.version, served.rollout, prediction)
+                answer = prediction_answer(wanted, model, prediction)
+                if answer.content is not None:
+                    answer.content["id"] = identity
+                return _signed(answer, model, identity)
 
-        return (await self.arms.answer(served, key, work, beside=len(body) > INLINE_BYTES)).answer
+            return Begun(read_rows(media, body, model.bundle.schema, self._settings.max_rows), finish)
 
-    async def _infer(self, scope: Scope, receive: Receive, served: Served) -> Answer:
+        return (await self.arms.answer(served, key, work, self.manner(len(body), deadline))).answer
+
+    async def _infer(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         body = await read_body(scope, receive, self._settings.max_body_bytes)
         json_length = header(scope, BINARY_HEADER)
 
-        def work(model: Served) -> Worked[Answer]:
+        def work(model: Served) -> Begun[Answer]:
             asked = parse_inference(body, json_length, model.bundle.schema, self._settings.max_rows)
-            prediction = model.bundle.predict(asked.rows)
-            identity = self.ids.make(model.version, served.rollout, prediction)
-            answer = inference_answer(self._settings.model, model, prediction, asked)
-            return Worked(_signed(answer, model, identity), asked.rows, prediction, model)
 
-        return (await self.arms.answer(served, header_key(scope), work, beside=len(body) > INLINE_BYTES)).answer
+            def finish(prediction: Prediction) -> Answer:
+                identity = self.ids.make(model.version, served.rollout, prediction)
+                return _signed(inference_answer(self._settings.model, model, prediction, asked), model, identity)
+
+            return Begun(asked.rows, finish)
+
+        return (await self.arms.answer(served, header_key(scope), work, self.manner(len(body), deadline))).answer
+
+    def manner(self, size: int, deadline: float | None) -> Manner:
+        """Returns how a request of `size` bytes that has just been read is to be answered."""
+        return Manner(size > INLINE_BYTES, self.admission.inside == 1, deadline)
 
     async def _take_labels(self, scope: Scope, receive: Receive) -> Answer:
         judgements = parse_feedback(parse_json(await read_body(scope, receive, self._settings.max_body_bytes)))

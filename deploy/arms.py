@@ -20,18 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.asgi import Refusal
+from deploy.batching import Batcher
 from deploy.bundle import Prediction, Table
 from deploy.copying import Copies, Copy
+from deploy.deadline import check_deadline
 from deploy.served import Contender, Served
 from deploy.tally import Pace
 from deploy.traffic import Traffic
 from orchestrator.domain.rollout import SHADOW
 
 DEADLINE_SECONDS = 2.0  # for a challenger's answer; clients wait several times longer before they give up
-TIMED_EVERY = 4  # of the requests while there is one model: a clock of the thread costs 0.4 µs
+# Of the requests while there is one model: a thread's clock is a call of the kernel, 0.4 µs on a plain host, 20 µs in
+# some sandboxes. More of the first ones, so that the pace is known soon.
+TIMED_EVERY, TIMED_FIRST_EVERY, FIRST = 64, 4, 400
 THREADS = 4  # for challengers; those that hang hold no more than these
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[T]):
+    """A request that was read for a model: its rows, and how to write the answer once the model has said something."""
+
+    rows: NDArray[np.float32] | Table
+    finish: Callable[[Prediction], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +56,28 @@ class Worked(Generic[T]):
     model: Served
 
 
-Work = Callable[[Served], Worked[T]]
-"""Answers a request from a given model; may be called in a thread, and once more for another model."""
+Work = Callable[[Served], Begun[T]]
+"""Reads a request for a given model; may be called in a thread, and once more for another model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a request is to be answered.
+
+    `beside`: it is so large that its work leaves the event loop to others. `alone`: no other request is in this
+    replica. `deadline`: of `time.monotonic`, after which nothing is computed for it.
+    """
+
+    beside: bool = False
+    alone: bool = True
+    deadline: float | None = None
 
 
 class Arms:
     """Asks the right model. Used by one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
         self._copies = Copies()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="challenger")
         self._free = threading.Semaphore(THREADS)
@@ -65,46 +91,69 @@ class Arms:
         """What nine of ten of the champion's answers took at most, where that is known."""
         return self._pace.usual_seconds
 
-    async def answer(self, served: Served, key: bytes | None, work: Work[T], *, beside: bool) -> Worked[T]:
+    async def answer(self, served: Served, key: bytes | None, work: Work[T], manner: Manner) -> Worked[T]:
         """Returns what the right model makes of a request.
 
         Args:
             served: the champion, and the contender where a rollout goes on.
             key: whatever the same client sends each time, so that it gets the same arm; None: by chance.
-            work: answers it from a model.
-            beside: whether the champion's work takes long enough to leave the event loop to others.
+            work: reads the request for a model.
+            manner: how it is to be answered.
 
         Raises:
-            whatever the champion raises: a refusal where the request is wrong.
+            Refusal: the request is wrong, or its deadline has passed before its turn came.
+            whatever the champion raises.
         """
-        worked = await self._answer(served, key, work, beside)
+        worked = await self._answer(served, key, work, manner)
         self.traffic.add(worked.model.version, worked.model.bundle, worked.rows, worked.prediction)
         return worked
 
-    async def _answer(self, served: Served, key: bytes | None, work: Work[T], beside: bool) -> Worked[T]:
+    async def _answer(self, served: Served, key: bytes | None, work: Work[T], manner: Manner) -> Worked[T]:
         contender = served.contender
         if contender is None:
-            self._turn = (self._turn + 1) % TIMED_EVERY
-            if self._turn and not beside:
-                return work(served)
-            worked, seconds = await _run(work, served, beside)
+            self._turn += 1
+            if self._turn % (TIMED_EVERY if self._turn > FIRST else TIMED_FIRST_EVERY) and not manner.beside:
+                return await self._ask_untimed(served, work, manner)
+            worked, seconds = await self._ask(served, work, manner)
             self._pace.add(seconds)
             return worked
         if not _is_chosen(contender, key, self._chance):
-            return await self._champion(served, contender, work, beside)
+            return await self._champion(served, contender, work, manner)
+        check_deadline(manner.deadline)
         asked = await self._challenge(contender, work)
         if isinstance(asked, Worked):
             self._copy(Copy(served.bundle, asked.rows, asked.prediction, contender.tally, counts=False))
             return asked
-        worked, _ = await _run(work, served, beside)  # raises where the request is wrong, and blames nobody then
+        worked, _ = await self._ask(served, work, manner)  # raises where the request is wrong, and blames nobody then
         if asked is Asked.FAILED:
             contender.tally.challenger(failed=True)
         return worked
 
-    async def _champion(self, served: Served, contender: Contender, work: Work[T], beside: bool) -> Worked[T]:
+    async def _ask_untimed(self, served: Served, work: Work[T], manner: Manner) -> Worked[T]:
+        if not self._batcher.takes(served, alone=manner.alone):
+            check_deadline(manner.deadline)
+            return _answered(work, served)
+        begun = work(served)
+        prediction, _ = await self._batcher.predict(served, served.bundle.encode(begun.rows), manner.deadline)
+        return Worked(begun.finish(prediction), begun.rows, prediction, served)
+
+    async def _ask(self, served: Served, work: Work[T], manner: Manner) -> tuple[Worked[T], float]:
+        """Asks the champion; returns also how long a thread computed for this request, or would have for it alone."""
+        if manner.beside:
+            return await asyncio.to_thread(_timed, work, served, manner.deadline)
+        if not self._batcher.takes(served, alone=manner.alone):
+            return _timed(work, served, manner.deadline)
+        start = time.thread_time()
+        begun = work(served)
+        numbers = served.bundle.encode(begun.rows)
+        reading = time.thread_time() - start
+        prediction, seconds = await self._batcher.predict(served, numbers, manner.deadline)
+        return Worked(begun.finish(prediction), begun.rows, prediction, served), reading + seconds
+
+    async def _champion(self, served: Served, contender: Contender, work: Work[T], manner: Manner) -> Worked[T]:
         """Asks the champion, and counts it; in the shadow the challenger gets a copy when the answer is on its way."""
         try:
-            worked, seconds = await _run(work, served, beside)
+            worked, seconds = await self._ask(served, work, manner)
         except Refusal:
             raise
         except Exception:
@@ -121,7 +170,7 @@ class Arms:
         """Returns what the challenger makes of the request, or why there is nothing."""
         if not self._free.acquire(blocking=False):
             return Asked.BUSY
-        running = self._pool.submit(_timed, work, contender.served)
+        running = self._pool.submit(_timed, work, contender.served, None)
         running.add_done_callback(lambda _: self._free.release())
         try:
             worked, seconds = await asyncio.wait_for(asyncio.wrap_future(running), DEADLINE_SECONDS)
@@ -155,16 +204,19 @@ def place_of(key: bytes, version: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-async def _run(work: Work[T], served: Served, beside: bool) -> tuple[Worked[T], float]:
-    return await asyncio.to_thread(_timed, work, served) if beside else _timed(work, served)
+def _answered(work: Work[T], model: Served) -> Worked[T]:
+    begun = work(model)
+    prediction = model.bundle.predict(begun.rows)
+    return Worked(begun.finish(prediction), begun.rows, prediction, model)
 
 
-def _timed(work: Work[T], model: Served) -> tuple[Worked[T], float]:
+def _timed(work: Work[T], model: Served, deadline: float | None) -> tuple[Worked[T], float]:
     """Returns what came of it, and how long this thread computed.
 
     Not how long it took: a challenger's thread waits for the interpreter where the event loop is busy, 5 ms a turn, and
     all wait for a core that a trial holds. Neither is a model's fault.
     """
+    check_deadline(deadline)
     start = time.thread_time()
-    worked = work(model)
+    worked = _answered(work, model)
     return worked, time.thread_time() - start

@@ -16,6 +16,8 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 
+BY_NAME = "orchestrator.headers"  # in a scope, as ASGI lets applications keep things there
+MOST_DIGITS = 18  # of a length: more are no length of anything, and Python refuses to read 4300 of them
 REASON_CHARACTERS = 600  # gRPC carries it in a header of 8 KiB, where a character takes up to twelve bytes
 
 
@@ -53,7 +55,10 @@ class Refusal(Exception):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """Returns the first header of that (lower case) name."""
-    return next((value for key, value in scope["headers"] if key.lower() == name), None)
+    known: dict[bytes, bytes] | None = scope.get(BY_NAME)
+    if known is None:  # several are asked for: one pass over them is cheaper than one for each
+        known = scope[BY_NAME] = {key.lower(): value for key, value in reversed(scope["headers"])}
+    return known.get(name)
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
@@ -65,13 +70,13 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """
     if (header(scope, b"content-encoding") or b"identity").strip().lower() != b"identity":
         raise Refusal(415, "Bodies are not taken compressed; send it without Content-Encoding.")
-    said = header(scope, b"content-length")
-    if said is not None and said.isdigit() and int(said) > limit_bytes:
+    said = _said_bytes(scope)
+    if said is not None and said > limit_bytes:
         raise too_large(limit_bytes)
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        message = await _next_message(receive)
         if message["type"] == "http.disconnect":
             raise Refusal(400, "The connection was closed before the whole body had come.")
         chunk = message.get("body", b"")
@@ -81,6 +86,31 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def held_bytes(scope: Scope, limit_bytes: int) -> int:
+    """Returns the most bytes that the body may turn out to have: what its header says, else the limit."""
+    said = _said_bytes(scope)
+    return limit_bytes if said is None else min(said, limit_bytes)
+
+
+def _said_bytes(scope: Scope) -> int | None:
+    said = header(scope, b"content-length")
+    if said is None or not said.isdigit():
+        return None
+    return int(said[:MOST_DIGITS])
+
+
+async def _next_message(receive: Receive) -> Message:
+    """Returns the next part of the body; a server that cannot say any more has lost its client, or is lost itself.
+
+    Serve's proxy hands bodies to the replica on demand, and the call for it fails in one of Ray's ways when the proxy
+    has died: nobody waits for the answer then, and nothing here has failed.
+    """
+    try:
+        return await receive()
+    except Exception as error:
+        raise Refusal(400, "The connection was lost before the whole body had come.") from error
 
 
 async def send_answer(send: Send, answer: Answer) -> None:

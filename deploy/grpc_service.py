@@ -19,10 +19,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from deploy import open_inference_pb2 as messages
-from deploy.app import INLINE_BYTES, AppSettings, EndpointApp
-from deploy.arms import Worked
+from deploy.app import AppSettings, EndpointApp
+from deploy.arms import Begun
 from deploy.asgi import Refusal, Scope, header, too_large
 from deploy.asked_model import check_model, loaded
+from deploy.bundle import Prediction
+from deploy.deadline import deadline_of
 from deploy.grpc_tensors import infer_response, metadata_response, parse_request
 from deploy.keyring import Denied
 from deploy.metrics import GRPC, UNKNOWN
@@ -38,7 +40,9 @@ CODES: Mapping[int, grpc.StatusCode] = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
     500: grpc.StatusCode.INTERNAL,
 }  # any other refusal is of what was sent: INVALID_ARGUMENT
 ROUTES: Mapping[str, str] = {
@@ -164,19 +168,28 @@ class GrpcService:
             if size > self._settings.max_body_bytes:
                 raise too_large(self._settings.max_body_bytes)
             work = partial(self._infer, request, model.rollout)
-            key = header_key(_scope_of(grpc_context))
-            return (await self._app.arms.answer(model, key, work, beside=size > INLINE_BYTES)).answer
+            scope = _scope_of(grpc_context)
+            deadline = deadline_of(scope)
+            self._app.admission.enter(size)
+            try:
+                manner = self._app.manner(size, deadline)
+                return (await self._app.arms.answer(model, header_key(scope), work, manner)).answer
+            finally:
+                self._app.admission.leave(size)
 
         return await self._answer(request, grpc_context, messages.ModelInferResponse, answer)
 
     def _infer(
         self, request: messages.ModelInferRequest, rollout: int, model: Served
-    ) -> Worked[messages.ModelInferResponse]:
+    ) -> Begun[messages.ModelInferResponse]:
         asked = parse_request(request, model.bundle.schema, self._settings.max_rows)
-        prediction = model.bundle.predict(asked.rows)
-        answer = infer_response(self._settings.model, model, prediction, asked)
-        answer.parameters["answer_id"].string_param = self._app.ids.make(model.version, rollout, prediction)
-        return Worked(answer, asked.rows, prediction, model)
+
+        def finish(prediction: Prediction) -> messages.ModelInferResponse:
+            answer = infer_response(self._settings.model, model, prediction, asked)
+            answer.parameters["answer_id"].string_param = self._app.ids.make(model.version, rollout, prediction)
+            return answer
+
+        return Begun(asked.rows, finish)
 
     def _asked(self, served: Served | None, name: str, version: str) -> Served:
         check_model(name, self._settings.model)

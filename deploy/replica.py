@@ -19,6 +19,7 @@ import ray
 from deploy.admin import AdminDesk
 from deploy.app import AppSettings, EndpointApp
 from deploy.bundle import Bundle
+from deploy.call_cost import CallCost, measure_cost
 from deploy.copies import open_bundle
 from deploy.denials import write_for_ever
 from deploy.following import JournalFollower
@@ -50,7 +51,13 @@ class EndpointReplica(GrpcService):
     """
 
     def __init__(
-        self, name: str, storage: str, is_private: bool = True, threads: int = 1, on_gpu: bool = False
+        self,
+        name: str,
+        storage: str,
+        is_private: bool = True,
+        threads: int = 1,
+        on_gpu: bool = False,
+        latency_seconds: float | None = None,
     ) -> None:
         self._threads, self._on_gpu = threads, on_gpu
         self._identity, self._started = secrets.token_hex(4), time.time()
@@ -58,7 +65,9 @@ class EndpointReplica(GrpcService):
         self._changing = threading.Lock()
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
-        self._settings = AppSettings(name, token_of(storage, name), program_version=_program_version())
+        self._settings = AppSettings(
+            name, token_of(storage, name), latency_seconds=latency_seconds, program_version=_program_version()
+        )
         keys = KeyFollower(storage, name)
         self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name, self._read))
         self._is_private = is_private
@@ -161,11 +170,11 @@ class EndpointReplica(GrpcService):
             served = self._slot.served
             if served is not None and served.generation >= routing.generation:
                 return
-            bundle = self._loaded(served, routing.version, routing.uri)
+            bundle, cost = self._loaded(served, routing.version, routing.uri)
             contender = (
                 None if routing.contest is None else self._contender(served, routing.contest, routing.generation)
             )
-            self._slot.put(Served(bundle, routing.version, routing.generation, contender))
+            self._slot.put(Served(bundle, routing.version, routing.generation, contender, cost))
             self._fault = ""
 
     def _contender(self, served: Served | None, contest: Contest, generation: int) -> Contender:
@@ -173,18 +182,18 @@ class EndpointReplica(GrpcService):
         before = None if served is None else served.contender
         goes_on = before is not None and before.number == contest.number
         tally = before.tally if before is not None and goes_on else Tally(contest.slow_seconds)
-        bundle = self._loaded(served, contest.version, contest.uri)
-        return Contender(Served(bundle, contest.version, generation), contest.number, contest.weight, tally)
+        bundle, cost = self._loaded(served, contest.version, contest.uri)
+        return Contender(Served(bundle, contest.version, generation, cost=cost), contest.number, contest.weight, tally)
 
-    def _loaded(self, served: Served | None, version: int, uri: str) -> Bundle:
-        """Returns a bundle, warmed up; the one that this replica holds already, as champion or as challenger."""
+    def _loaded(self, served: Served | None, version: int, uri: str) -> tuple[Bundle, CallCost | None]:
+        """Returns a bundle, warmed up, and its cost; the one that this replica holds, as champion or challenger."""
         held = [] if served is None else [served, *([served.contender.served] if served.contender else [])]
-        known = next((one.bundle for one in held if (one.version, one.bundle.uri) == (version, uri)), None)
+        known = next((one for one in held if (one.version, one.bundle.uri) == (version, uri)), None)
         if known is not None:
-            return known
+            return known.bundle, known.cost
         bundle = open_bundle(uri, threads=self._threads, on_gpu=self._on_gpu)
         bundle.warm_up()
-        return bundle
+        return bundle, measure_cost(bundle)
 
 
 def _program_version() -> str:

@@ -1,9 +1,10 @@
 """The model that answers, and the one that may take over: one reference, changed as a whole."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from deploy.bundle import Bundle
+from deploy.call_cost import CallCost
 from deploy.tally import Tally
 
 
@@ -11,28 +12,28 @@ from deploy.tally import Tally
 class Served:
     """A loaded bundle under the version that the endpoint gave it; `generation` orders the endpoint's decisions.
 
-    `contender` is the challenger that is in its rollout beside this champion, where there is one.
+    `contender` is the challenger that is in its rollout beside this champion, where there is one. `cost` is what a call
+    of the model takes; where that was not measured each request has a call of its own.
     """
 
     bundle: Bundle
     version: int
     generation: int
     contender: "Contender | None" = None
+    cost: CallCost | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    """Who answered, as HTTP headers; a study's name is percent-encoded where a header could not hold it."""
 
     @property
     def rollout(self) -> int:
         """The number of the rollout that goes on; 0 where there is none."""
         return 0 if self.contender is None else self.contender.number
 
-    @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Who answered, as HTTP headers; a study's name is percent-encoded where a header could not hold it."""
+    def __post_init__(self) -> None:
+        """Writes the headers once, for all answers."""
         lineage = self.bundle.lineage
-        return (
-            (b"x-model-version", str(self.version).encode()),
-            (b"x-study", quote(lineage.study).encode()),
-            (b"x-trial", str(lineage.trial).encode()),
-        )
+        said = {b"x-model-version": str(self.version), b"x-study": quote(lineage.study), b"x-trial": str(lineage.trial)}
+        object.__setattr__(self, "headers", tuple((name, value.encode()) for name, value in said.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import httpx
 import ray
 from ray import serve
 
+from deploy import shortcut
 from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
@@ -21,7 +22,7 @@ from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 from orchestrator.journal import AnyStorage, Storage
 
-ONGOING_REQUESTS = 64  # Serve's 5 would idle a replica whose answer takes 0.1 ms
+ONGOING_REQUESTS = 544  # a little more than a replica lets in at once, which refuses with 429; Serve's 5 would idle it
 QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of filling its memory
 HEALTH_SECONDS = 5.0
 TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
@@ -116,6 +117,7 @@ def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: b
         **({"autoscaling_config": autoscaling(scale)} if scale.is_elastic else {"num_replicas": scale.least}),
         max_ongoing_requests=ONGOING_REQUESTS,
         max_queued_requests=QUEUED_REQUESTS,
+        backpressure_config={"retry_after_s": 1.0},
         health_check_period_s=HEALTH_SECONDS,
         graceful_shutdown_timeout_s=5.0,
         graceful_shutdown_wait_loop_s=0.5,
@@ -123,11 +125,16 @@ def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: b
         ray_actor_options={
             "num_cpus": scale.cpus,
             **({"num_gpus": scale.gpus} if scale.gpus else {}),
-            "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
+            "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", **shortcut.ENVIRONMENT}},
         },
     )
+    replica = deployment.bind(
+        name, str(storage), is_private, on_gpu=scale.gpus > 0, latency_seconds=scale.latency_seconds
+    )
     target = serve.RunTarget(
-        deployment.bind(name, str(storage), is_private, on_gpu=scale.gpus > 0), name=name, route_prefix=prefix
+        replica,
+        name=name,
+        route_prefix=prefix,
     )
     serve.run_many([target], wait_for_applications_running=False)
     return prefix

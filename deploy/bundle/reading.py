@@ -121,11 +121,26 @@ class Bundle:
         Raises:
             BundleError: when the rows do not fit, or the model fails on them.
         """
-        given = self._numbers(rows) if self.encoder is None else self.encoder.transform(self.table(rows))
+        return self.score(self.encode(rows))
+
+    def encode(self, rows: Rows) -> NDArray[np.float32]:
+        """Returns rows as the model itself takes them, (n, w): behind the columns stage, where there is one.
+
+        Raises:
+            BundleError: when the rows do not fit.
+        """
+        return self._numbers(rows) if self.encoder is None else self.encoder.transform(self.table(rows))
+
+    def score(self, numbers: NDArray[np.float32]) -> Prediction:
+        """Returns the answers for rows (n, w) that were encoded; rows of several requests may be put together.
+
+        Raises:
+            BundleError: when the model fails on them.
+        """
         try:
-            (raw,) = self._session.run([self._output], {self._input: given})
+            (raw,) = self._session.run([self._output], {self._input: numbers})
         except Exception as error:  # onnxruntime's errors share no public root
-            raise BundleError(f"The model of {self.uri} failed on {len(rows)} rows: {error}") from error
+            raise BundleError(f"The model of {self.uri} failed on {len(numbers)} rows: {error}") from error
         return self._interpret(np.asarray(raw, dtype=np.float32))
 
     def table(self, rows: Rows) -> Table:

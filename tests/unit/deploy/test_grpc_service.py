@@ -392,3 +392,20 @@ def test_a_private_endpoint_answers_no_other_host(bundle: Bundle) -> None:
         assert (context.code, answer.ready) == (
             (grpc.StatusCode.PERMISSION_DENIED, False) if is_private else (None, True)
         )
+
+
+# --- what is not begun ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_whose_time_is_over_and_one_too_many_are_not_begun(bundle: Bundle) -> None:
+    service = service_of(bundle, "digits", most_waiting=1)
+    ask = caller(service)
+    asked = request(tensor(fp32_contents=SIX))
+    code, why = refusal(ask, "ModelInfer", asked, **{"x-request-timeout-ms": "0"})
+    assert (code, "nothing was computed" in why) == (grpc.StatusCode.DEADLINE_EXCEEDED, True)
+    service._app.admission.enter(1)
+    code, why = refusal(ask, "ModelInfer", asked)
+    assert (code, "wait here already" in why) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+    service._app.admission.leave(1)
+    assert ask("ModelInfer", asked, **{"x-request-timeout-ms": "60000"}).model_version == "3"
+    assert service.counted == (1, 2, 0)
