@@ -108,12 +108,12 @@ class EndpointApp:
         self.keyring = keyring or Keyring(settings.token)
         self._desk = desk
         self.ids = AnswerIds()
-        self.batcher = Batcher(settings.latency_seconds)
+        self.meter = Meter()
+        self.batcher = Batcher(self.meter, settings.latency_seconds)
         self.arms = Arms(self.batcher)
         self.admission = Admission(settings.most_waiting, settings.most_waiting_bytes)
         self.feedback = Waiting()
         self.counts = Counts()
-        self.meter = Meter()
         self.denials = Denials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

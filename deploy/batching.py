@@ -20,6 +20,7 @@ from deploy.asgi import Refusal
 from deploy.bundle import Bundle, Prediction
 from deploy.call_cost import CallCost
 from deploy.deadline import check_deadline
+from deploy.metrics import Meter
 from deploy.served import Served
 from orchestrator.domain.errors import BundleError
 
@@ -45,15 +46,14 @@ class Batcher:
     Each model version has a queue of its own, so that no call mixes two of them.
     """
 
-    def __init__(self, latency_seconds: float | None = None) -> None:
+    def __init__(self, meter: Meter, latency_seconds: float | None = None) -> None:
+        self._meter = meter
         self._longest = (LATENCY_SECONDS if latency_seconds is None else latency_seconds) / 2
         self._lanes: dict[tuple[int, int], _Lane] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batch")
         # A request whose body is there is answered without a pause, so that the next one, which is ready too, finds
         # nobody inside: what tells is that one was answered in this same turn of the event loop.
         self._is_crowded = False
-        self.calls = 0
-        self.requests = 0
 
     def takes(self, served: Served, *, alone: bool) -> bool:
         """Returns whether a request should come here; else its caller asks the model by itself, at once.
@@ -99,16 +99,18 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._turn, key, lane)
         told: asyncio.Future[tuple[Prediction, float]] = asyncio.get_running_loop().create_future()
         lane.waiting.append(Waiting(numbers, deadline, told))
+        self._meter.queued += 1
         return await told
 
     def _turn(self, key: tuple[int, int], lane: "_Lane") -> None:
         """Answers those that wait in a lane, or closes it where there are none."""
+        waited = len(lane.waiting)
         batch = lane.take()
+        self._meter.queued -= waited - len(lane.waiting)
         if not batch:
             del self._lanes[key]
             return
-        self.calls += 1
-        self.requests += len(batch)
+        self._meter.batch(len(batch))
         loop = asyncio.get_running_loop()
         arrays = [request.numbers for request in batch]
         if lane.cost.seconds(sum(map(len, arrays))) <= INLINE_SECONDS:

@@ -17,6 +17,7 @@ from deploy.asgi import Refusal
 from deploy.batching import Batcher
 from deploy.bundle import Bundle, Kind, Lineage, Schema, write_bundle
 from deploy.call_cost import BATCH_ROWS, CallCost, measure_cost
+from deploy.metrics import Meter
 from deploy.served import Contender, ModelSlot, Served
 from deploy.tally import Tally
 
@@ -119,6 +120,8 @@ def test_requests_at_once_share_a_call_and_each_gets_its_own_answer(summing, cal
     assert len({answer.json()["id"] for answer in answers}) == 24
     assert {answer.headers["x-model-version"] for answer in answers} == {"3"}
     assert app.counts.answered == 24
+    assert 0 < app.meter.reading()["batches"][1] <= 24
+    assert app.meter.queued == 0
     assert app.admission.inside == 0
 
 
@@ -133,7 +136,7 @@ def test_a_request_that_is_alone_waits_for_nobody(summing, calls):
     for _ in range(3):
         assert predictions(ask_at_once(app, [[[1, 2, 3]]])) == [[6.0]]
     assert calls == [(1, "MainThread")] * 3
-    assert app.batcher.calls == 0
+    assert app.meter.reading()["batches"][1] == 0
 
 
 def test_a_slow_model_leaves_the_event_loop_to_others(summing, calls):
@@ -174,7 +177,7 @@ def test_no_call_mixes_two_versions(summing, make_bundle, calls):
     other = Bundle.open(make_bundle())
 
     async def ask() -> list[Any]:
-        batcher = Batcher()
+        batcher = Batcher(Meter())
         models = [
             Served(summing, 1, 1, cost=SHARED),
             Served(summing, 2, 2, cost=SHARED),
@@ -219,7 +222,7 @@ def test_a_swap_between_two_calls_changes_no_request_that_waits(summing, calls):
 
 def test_a_request_whose_time_is_over_when_its_turn_comes_is_not_computed(summing, calls):
     async def ask() -> list[Any]:
-        batcher, model = Batcher(), Served(summing, 1, 1, cost=SHARED)
+        batcher, model = Batcher(Meter()), Served(summing, 1, 1, cost=SHARED)
         rows = np.ones((1, 3), dtype=np.float32)
         deadlines = [None, time.monotonic() - 1.0, time.monotonic() + 60.0]
         return await asyncio.gather(*(batcher.predict(model, rows, d) for d in deadlines), return_exceptions=True)
@@ -233,7 +236,7 @@ def test_a_request_whose_time_is_over_when_its_turn_comes_is_not_computed(summin
 
 def test_nothing_is_computed_for_whoever_has_gone(summing, calls):
     async def ask() -> Any:
-        batcher, model = Batcher(), Served(summing, 1, 1, cost=SHARED)
+        batcher, model = Batcher(Meter()), Served(summing, 1, 1, cost=SHARED)
         rows = np.ones((1, 3), dtype=np.float32)
         asked = [asyncio.ensure_future(batcher.predict(model, rows, None)) for _ in range(3)]
         await asyncio.sleep(0)
