@@ -24,6 +24,7 @@ from deploy.decisions import (
     decide_place,
     decide_promotion,
     decide_rollback,
+    decide_trial,
     decide_verdict,
     why_not_now,
 )
@@ -205,6 +206,25 @@ class EndpointActor:
         ledger = self._open()
         with self._writing:
             events = decide_by_hand(ledger.state, version, who=who, why=why, at=_now())
+            return self._enforce_checked(ledger, _from(origin, events), start)
+
+    def try_version(self, version: int, plan: dict[str, Any], who: str, why: str, origin: str = "") -> dict[str, Any]:
+        """Begins a rollout of a version by hand: an earlier one, or one that was withdrawn.
+
+        Returns what `promote` does; `version` in it is the champion's.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            EndpointError: it answers already.
+            BundleError: its bundle is gone or damaged, or takes or gives other things than the champion's.
+        """
+        start = time.perf_counter()
+        ledger, wanted = self._open(), RolloutPlan.from_dict(plan)
+        with self._writing:
+            state = ledger.state
+            slow_seconds = slow_limit(wanted, self._usual_seconds())
+            events = decide_trial(state, version, wanted, slow_seconds, who=who, why=why, at=_now())
+            _check_alike(state, state.versions[version].uri)
             return self._enforce_checked(ledger, _from(origin, events), start)
 
     def freeze(self, frozen: bool, who: str, why: str, origin: str = "") -> bool:

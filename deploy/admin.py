@@ -2,7 +2,7 @@
 
     GET  /admin/status                         versions, the rollout, and each replica's report
     GET  /admin/history                        the journal's events, and how often labels proved each version wrong
-    POST /admin/promote                        {"version": 4, "why": "it is fine"}
+    POST /admin/promote                        {"version": 4, "why": "it is fine"}, and to try it first "canary": 10 (%)
     POST /admin/rollback                       {"version": 3, "why": "..."}, or without a version as the command does
     POST /admin/freeze, /admin/unfreeze        {"why": "a holiday"}
 
@@ -26,8 +26,10 @@ from deploy.exposition import MEDIA, exposition
 from deploy.handle import EndpointHandle, endpoint_handle
 from deploy.keyring import Caller
 from deploy.metrics import Reading
+from deploy.patience import Patience
 from deploy.places import journal_directory
-from orchestrator.domain.errors import BundleError, ClusterError, OrchestratorError, UnknownVersion
+from orchestrator.domain.errors import AnswersAlready, BundleError, ClusterError, OrchestratorError, UnknownVersion
+from orchestrator.domain.rollout import by_hand
 from orchestrator.journal import AnyStorage, read_journal
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class AdminDesk:
         self._name = name
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="admin")
         self._waiting = 0
+        self._patience = Patience()
         self._log = AuditLog(storage, name)
 
     async def metrics(self) -> Answer:
@@ -66,7 +69,7 @@ class AdminDesk:
         """See `Desk`."""
         wish = Wish()
         if action not in ("status", "history"):
-            wish = parse_wish(await read_body(scope, receive, MAX_BODY_BYTES), action, self._name)
+            wish = parse_wish(await read_body(scope, receive, MAX_BODY_BYTES, self._patience), action, self._name)
         if self._waiting >= MOST_WAITING:
             raise Refusal(503, "Too many decisions wait for the endpoint already; ask again.", [RETRY_AFTER])
         self._waiting += 1
@@ -102,6 +105,8 @@ class AdminDesk:
             return _ask(self._handle(), action, wish, who, origin)
         except UnknownVersion as error:
             raise Refusal(404, str(error)) from error
+        except AnswersAlready as error:
+            raise Refusal(409, str(error)) from error
         except BundleError as error:
             raise Refusal(409, f"That version cannot answer, and nothing was changed. {error}") from error
         except OrchestratorError as error:
@@ -124,6 +129,10 @@ def _ask(handle: EndpointHandle, action: str, wish: Wish, who: str, origin: str)
         return handle.status()
     if action == "promote":
         assert wish.version is not None, "a promotion names its version"
+        if wish.canary is not None and wish.canary < 1:
+            plan = by_hand(wish.canary)
+            tried = handle.try_version(wish.version, plan, who=who, why=wish.why, origin=origin)
+            return {"endpoint": handle.name, "challenger": wish.version, **tried}
         return {"endpoint": handle.name, **handle.promote_version(wish.version, who=who, why=wish.why, origin=origin)}
     if action == "rollback":
         return {"endpoint": handle.name, **handle.rollback(wish.version, who=who, why=wish.why, origin=origin)}

@@ -38,6 +38,7 @@ from deploy.keyring import Caller, Denied, Keyring
 from deploy.media import JSON, answer_media, body_media
 from deploy.metrics import HTTP, UNKNOWN, Meter
 from deploy.openapi import openapi_document
+from deploy.patience import BODY_SECONDS, Patience
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
 from deploy.routes import ADMIN, METRICS, PREDICT, find_route
@@ -69,6 +70,7 @@ class AppSettings:
     most_waiting_bytes: int = 128 * 1024 * 1024
     latency_seconds: float | None = None
     program_version: str = "0.1.0"
+    body_seconds: float = BODY_SECONDS
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class EndpointApp:
         self.admission = Admission(settings.most_waiting, settings.most_waiting_bytes)
         self.feedback = Waiting()
         self.counts = Counts()
+        self._patience = Patience(settings.body_seconds)
         self.denials = Denials()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,7 +208,7 @@ class EndpointApp:
 
     async def _predict(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         media, wanted = body_media(scope), answer_media(scope)
-        body, key = await read_body(scope, receive, self._settings.max_body_bytes), header_key(scope)
+        body, key = await read_body(scope, receive, self._settings.max_body_bytes, self._patience), header_key(scope)
         if media == JSON and key is None:
             body, key = take_key(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(take_key, body)
 
@@ -222,7 +225,7 @@ class EndpointApp:
         return (await self.arms.answer(served, key, work, self.manner(len(body), deadline))).answer
 
     async def _infer(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
-        body = await read_body(scope, receive, self._settings.max_body_bytes)
+        body = await read_body(scope, receive, self._settings.max_body_bytes, self._patience)
         json_length = header(scope, BINARY_HEADER)
 
         def work(model: Served) -> Begun[Answer]:
@@ -241,7 +244,9 @@ class EndpointApp:
         return Manner(size > INLINE_BYTES, self.admission.inside == 1, deadline)
 
     async def _take_labels(self, scope: Scope, receive: Receive) -> Answer:
-        judgements = parse_feedback(parse_json(await read_body(scope, receive, self._settings.max_body_bytes)))
+        judgements = parse_feedback(
+            parse_json(await read_body(scope, receive, self._settings.max_body_bytes, self._patience))
+        )
         self.feedback.add(judgements)
         return Answer({"accepted": len(judgements)}, 202)
 

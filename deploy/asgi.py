@@ -3,11 +3,14 @@
 Follows the ASGI 3.0 specification (HTTP and Lifespan protocols).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from deploy.patience import Patience
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -61,18 +64,38 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return known.get(name)
 
 
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int, patience: Patience | None = None) -> bytes:
     """Returns the whole body.
+
+    Args:
+        scope: of the request.
+        receive: gives the body's pieces.
+        limit_bytes: how large it may be.
+        patience: gives it up where it does not come; None: never.
 
     Raises:
         Refusal: 413 when it is larger than `limit_bytes`, as soon as that is known; 415 when it is compressed, because
-            a few bytes could become gigabytes; 400 when the client hung up.
+            a few bytes could become gigabytes; 400 when the client hung up; 408 when it did not come in time.
     """
     if (header(scope, b"content-encoding") or b"identity").strip().lower() != b"identity":
         raise Refusal(415, "Bodies are not taken compressed; send it without Content-Encoding.")
     said = _said_bytes(scope)
     if said is not None and said > limit_bytes:
         raise too_large(limit_bytes)
+    if patience is None:
+        return await _whole_body(receive, limit_bytes)
+    task = patience.begin()
+    try:
+        return await _whole_body(receive, limit_bytes)
+    except asyncio.CancelledError:
+        if not patience.end(task):
+            raise
+        raise Refusal(408, f"The body did not come within {patience.seconds:g} s.") from None
+    finally:
+        patience.end(task)
+
+
+async def _whole_body(receive: Receive, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

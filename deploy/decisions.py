@@ -11,7 +11,7 @@ from deploy.endpoint import EndpointState, Event
 from deploy.evidence import Evidence
 from deploy.rollout import Action, Rollout, Verdict
 from deploy.versions import Offer, Place, Version
-from orchestrator.domain.errors import UnknownVersion
+from orchestrator.domain.errors import AnswersAlready, UnknownVersion
 from orchestrator.domain.rollout import RolloutPlan
 
 
@@ -97,6 +97,33 @@ def decide_by_hand(state: EndpointState, number: int, *, who: str, why: str, at:
     return [*out, {"type": "promoted", **version.to_dict()}]
 
 
+def decide_trial(
+    state: EndpointState, number: int, plan: RolloutPlan, slow_seconds: float, *, who: str, why: str, at: str
+) -> list[Event]:
+    """Returns the events that begin a rollout of a version by hand, whatever became of it before.
+
+    Another challenger is withdrawn; the rollout of that version itself begins anew.
+
+    Args:
+        state: of the endpoint.
+        number: of the version.
+        plan: of the rollout; it has steps.
+        slow_seconds: above which an answer is slow.
+        who: who decided it.
+        why: for the history.
+        at: when.
+
+    Raises:
+        UnknownVersion: there is no such version.
+        AnswersAlready: it is the champion.
+    """
+    version = replace(_known(state, number), who=who, why=why, at=at)
+    if state.current is not None and state.current.number == number:
+        raise AnswersAlready(f"Version {number} answers all requests already, so there is nothing to try.")
+    out = _out_of_the_way(state, number, who=who, at=at, how="tried in its place")
+    return [*out, {"type": "challenged", **version.to_dict(), "plan": plan.to_dict(), "slow_seconds": slow_seconds}]
+
+
 def decide_freeze(state: EndpointState, *, frozen: bool, who: str, why: str, at: str) -> list[Event]:
     """Returns the events after which nothing changes by itself any more, or again; none when that is so already."""
     if bool(state.frozen) == frozen:
@@ -155,11 +182,13 @@ def _numbers(state: EndpointState) -> str:
     return ", ".join(map(str, state.versions)) or "none yet"
 
 
-def _out_of_the_way(state: EndpointState, number: int, *, who: str, at: str) -> list[Event]:
+def _out_of_the_way(
+    state: EndpointState, number: int, *, who: str, at: str, how: str = "promoted over it"
+) -> list[Event]:
     """Returns the withdrawal of the challenger that is in its rollout, where it is not that version itself."""
     if state.rollout is None or state.rollout.version == number:
         return []
-    return [_withdrawal(state.rollout, who=who, why=f"version {number} was promoted over it", at=at)]
+    return [_withdrawal(state.rollout, who=who, why=f"version {number} was {how}", at=at)]
 
 
 def _withdrawal(rollout: Rollout, *, who: str, why: str, at: str) -> Event:

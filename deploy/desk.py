@@ -14,7 +14,7 @@ from deploy.rows import parse_json
 
 MAX_BODY_BYTES = 64 * 1024
 MOST_CHARACTERS = 500  # of a reason; it stands in a table
-KEYS = {"promote": {"version", "why", "endpoint"}, "rollback": {"version", "why", "endpoint"}}
+KEYS = {"promote": {"version", "canary", "why", "endpoint"}, "rollback": {"version", "why", "endpoint"}}
 REASON_ONLY = {"why", "endpoint"}
 
 
@@ -38,6 +38,7 @@ class Wish:
 
     version: int | None = None
     why: str = ""
+    canary: float | None = None
 
 
 def parse_wish(body: bytes, action: str, endpoint: str) -> Wish:
@@ -58,7 +59,7 @@ def parse_wish(body: bytes, action: str, endpoint: str) -> Wish:
     named = given.get("endpoint", endpoint)
     if named != endpoint:
         raise Refusal(404, f"This is the endpoint '{endpoint}', not {named!r}.")
-    return Wish(_version(given.get("version"), action), _reason(given.get("why", "")))
+    return Wish(_version(given.get("version"), action), _reason(given.get("why", "")), _canary(given.get("canary")))
 
 
 def _version(given: Any, action: str) -> int | None:
@@ -67,6 +68,19 @@ def _version(given: Any, action: str) -> int | None:
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         raise Refusal(422, f"'version' has to be the number of a version, such as 3; it is {given!r}.")
     return given
+
+
+def _canary(given: Any) -> float | None:
+    """Returns a share of the requests, from what is given in percent."""
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 100:
+        raise Refusal(
+            422,
+            f"'canary' has to be the challenger's share of the requests in percent, from 0 (the shadow) to 100; it is "
+            f"{given!r}.",
+        )
+    return given / 100
 
 
 def _reason(given: Any) -> str:

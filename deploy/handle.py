@@ -91,6 +91,26 @@ class EndpointHandle:
         answer: dict[str, Any] = self._ask(asked, timeout_seconds)
         return answer
 
+    def try_version(
+        self,
+        version: int,
+        plan: RolloutPlan,
+        *,
+        who: str = "",
+        why: str = "",
+        origin: str = "",
+        timeout_seconds: float = 60.0,
+    ) -> dict[str, Any]:
+        """Begins a rollout of a version by hand; see `EndpointActor.try_version`.
+
+        Raises:
+            BundleError: its bundle is gone or damaged, or does not fit the champion's.
+            EndpointError: there is no such version, it answers already, or the endpoint does not answer in time.
+        """
+        asked = self.actor.try_version.remote(version, plan.to_dict(), who, why, origin)
+        answer: dict[str, Any] = self._ask(asked, timeout_seconds)
+        return answer
+
     def freeze(
         self, frozen: bool, *, who: str = "", why: str = "", origin: str = "", timeout_seconds: float = 30.0
     ) -> bool:

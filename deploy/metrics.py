@@ -21,6 +21,7 @@ KINDS: Mapping[int, str] = {
     404: "not_found",
     405: "method",
     406: "not_acceptable",
+    408: "slow",
     409: "conflict",
     413: "too_large",
     415: "media_type",

@@ -34,6 +34,7 @@ REFUSALS = {
     "403": "The token has not the scope that this needs.",
     "404": "No such model or version.",
     "406": "No kind of answer that Accept takes.",
+    "408": "The body did not come in time.",
     "413": "More bytes or rows than a request may have.",
     "415": "A kind of body that is not read.",
     "422": "Rows or tensors that do not fit the model; the reason names them.",

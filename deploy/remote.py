@@ -37,14 +37,14 @@ class RemoteEndpoint:
             timeout=httpx.Timeout(DECISION_SECONDS, connect=CONNECT_SECONDS),
         )
 
-    def promote_version(self, version: int, *, why: str) -> dict[str, Any]:
-        """Makes a version answer all requests; returns what `EndpointActor.promote` does.
+    def promote_version(self, version: int, *, why: str, canary: float | None = None) -> dict[str, Any]:
+        """Makes a version answer all requests, or `canary` percent of them; returns what `EndpointActor.promote` does.
 
         Raises:
             RequestRefused: it cannot be done as asked; it has the status and the reason.
             EndpointError: nobody answers there.
         """
-        return self._decide("promote", {"version": version, "why": why})
+        return self._decide("promote", {"version": version, "why": why, "canary": canary})
 
     def rollback(self, version: int | None, *, why: str) -> dict[str, Any]:
         """Withdraws the challenger, or makes an earlier version answer again; raises as `promote_version`."""

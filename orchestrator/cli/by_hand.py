@@ -15,6 +15,7 @@ from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint
 from orchestrator.domain.errors import EndpointError
+from orchestrator.domain.rollout import by_hand
 from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.session_file import SessionFile, session_path
 from orchestrator.study import read_study, studies_on
@@ -27,6 +28,11 @@ why_option = click.option("--why", default="", help="For the endpoint's history.
 @click.command()
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1))
+@click.option(
+    "--canary",
+    type=click.FloatRange(0, 100),
+    help="Try it first with that many percent of the requests, for 10 minutes; 0 for copies of them alone.",
+)
 @why_option
 @storage_option
 @endpoint_options
@@ -34,6 +40,7 @@ why_option = click.option("--why", default="", help="For the endpoint's history.
 def promote(
     name: str,
     version: int,
+    canary: float | None,
     why: str,
     storage: AnyStorage,
     address: str | None,
@@ -45,9 +52,14 @@ def promote(
     A study that feeds it is told. One that still runs may put up something better; `freeze` keeps it from that.
     """
     if address is not None:
-        _say(name, remote_endpoint(name, address, token_file).promote_version(version, why=why), [], as_json)
+        remote = remote_endpoint(name, address, token_file)
+        _say(name, remote.promote_version(version, why=why, canary=canary), [], as_json)
         return
     session, handle = running_endpoint(storage, name)
+    if canary is not None and canary < 100:
+        plan = by_hand(canary / 100)
+        _say(name, handle.try_version(version, plan, who="orchestrator promote", why=why), [], as_json)
+        return
     was_challenger = handle.standing(version)["state"] == "rollout"  # its study hears of that from the endpoint
     answer = handle.promote_version(version, who="orchestrator promote", why=why)
     told = [] if was_challenger else _tell(storage, name, session, answer)
@@ -159,6 +171,7 @@ def _say(name: str, answer: dict[str, Any], told: list[str], as_json: bool) -> N
         return
     already = "" if answer["changed"] else " already"
     out = "; the challenger was withdrawn" if withdrawn else ""
+    out += "; the rollout begins" if "challenged" in answer["events"] else ""
     click.echo(f"endpoint '{name}' answers with version {answer['version']}{already}{out}")
 
 

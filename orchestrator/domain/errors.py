@@ -16,6 +16,7 @@ OrchestratorError
 │   └── SessionLost           the local Ray has died; a new one goes on from the storage
 ├── EndpointError             the endpoint cannot be reached or refuses
 │   ├── UnknownVersion        it has no version of that number, or none to go back to
+│   ├── AnswersAlready        the version that was to be tried answers all requests
 │   └── RequestRefused        it answered with a status that is no success (in deploy.client)
 ├── ExchangeRefused           a message from a worker or writer whose time is over
 └── InvalidTransition         a trial cannot do this in its state (a fault of ours)
@@ -91,6 +92,10 @@ class SessionLost(ClusterError):
 
 class EndpointError(OrchestratorError):
     """The endpoint cannot be reached, or refuses."""
+
+
+class AnswersAlready(EndpointError):
+    """The version that was to be tried answers all requests."""
 
 
 class UnknownVersion(EndpointError):

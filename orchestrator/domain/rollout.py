@@ -10,6 +10,8 @@ SHADOW = 0.0
 
 DEFAULT_STEPS: Mapping[str, tuple[float, ...]] = {"full": (), "shadow": (SHADOW,), "canary": (0.05, 0.25)}
 DEFAULT_SECONDS = 60.0
+BY_HAND_SECONDS = 600.0
+"""How long somebody who tries a version by hand has to look at it, before it answers all requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,8 @@ class RolloutPlan:
     def from_dict(cls, given: Mapping[str, Any]) -> "RolloutPlan":
         """Returns the plan that `to_dict` wrote."""
         return cls(**{**given, "steps": tuple(float(step) for step in given["steps"])})
+
+
+def by_hand(weight: float) -> RolloutPlan:
+    """Returns the plan of a rollout that somebody begins by hand with a share of the requests, from 0 to below 1."""
+    return RolloutPlan("canary" if weight else "shadow", (weight,), BY_HAND_SECONDS)

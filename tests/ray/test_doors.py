@@ -146,6 +146,22 @@ def test_an_admin_decides_from_outside_and_the_history_names_the_token(
     assert json.loads(outside("history", "shapes", "--version", "2", "--json")[1])["lineage"]["trial"] == 101
 
 
+def test_a_version_is_tried_with_a_share_of_the_requests(
+    address: EndpointAddress, handle: EndpointHandle, outside: Command
+) -> None:
+    handle.promote_version(4)
+    assert outside("promote", "shapes", "2", "--canary", "25")[1] == (
+        "endpoint 'shapes' answers with version 4; the rollout begins\n"
+    )
+    assert {(replica["contender"], replica["weight"]) for replica in handle.status()["replicas"]} == {(2, 0.25)}
+    code, _, said = outside("promote", "shapes", "4", "--canary", "25")
+    assert (code, "409" in said, "answers all requests already" in said) == (1, True, True)
+    assert outside("promote", "shapes", "2", "--canary", "101")[0] == 2
+    assert outside("rollback", "shapes")[1] == (
+        "endpoint 'shapes' answers with version 4; the challenger was withdrawn\n"
+    )
+
+
 def test_what_cannot_be_done_is_a_clear_refusal(
     address: EndpointAddress, outside: Command, handle: EndpointHandle, bundles: list[Path]
 ) -> None:

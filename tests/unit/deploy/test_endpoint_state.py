@@ -9,6 +9,7 @@ from deploy.decisions import (
     decide_place,
     decide_promotion,
     decide_rollback,
+    decide_trial,
     decide_verdict,
     why_not_now,
 )
@@ -17,8 +18,8 @@ from deploy.evidence import ArmCounts, Evidence
 from deploy.following import JournalFollower
 from deploy.rollout import Action, Verdict
 from deploy.versions import Contest, Offer, Place, Routing
-from orchestrator.domain.errors import EndpointError
-from orchestrator.domain.rollout import RolloutPlan
+from orchestrator.domain.errors import EndpointError, UnknownVersion
+from orchestrator.domain.rollout import RolloutPlan, by_hand
 from orchestrator.journal import MemoryJournal, open_journal
 
 PLACE = Place("127.0.0.1", 8000, "/")
@@ -227,6 +228,25 @@ def test_a_frozen_endpoint_changes_by_hand_only(course):
     assert why_not_now(course.state, offer("c"))[0] == "waiting"
     course.take(decide_freeze(course.state, frozen=False, **SAID))
     assert why_not_now(course.state, offer("c")) is None
+
+
+def test_a_version_is_tried_by_hand_whatever_became_of_it(course):
+    course.offer("b")
+    course.judge(Action.WITHDRAW)
+    course.offer("c")
+    plan = by_hand(0.1)
+    tried = decide_trial(course.state, 2, plan, 0.005, **SAID)
+    assert course.take(tried) == ["withdrawn", "challenged"]
+    assert course.state.withdrawn[3] == "version 2 was tried in its place"
+    assert (course.state.routing.version, course.state.routing.contest.version) == (1, 2)
+    assert (course.state.rollout.weight, course.state.rollout.plan) == (0.1, plan)
+    again = decide_trial(course.state, 2, by_hand(0.0), 0.005, **SAID)
+    assert course.take(again) == ["challenged"]
+    assert (course.state.rollout.weight, course.state.rollout.plan.kind) == (0.0, "shadow")
+    with pytest.raises(EndpointError, match="answers all requests already"):
+        decide_trial(course.state, 1, plan, 0.005, **SAID)
+    with pytest.raises(UnknownVersion, match="There is no version 9"):
+        decide_trial(course.state, 9, plan, 0.005, **SAID)
 
 
 def test_whoever_promotes_another_version_takes_the_challenger_out_first(course):
