@@ -1,20 +1,18 @@
 """One cluster, two tenants: under load replicas get the room of workers, afterwards workers come back."""
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 import ray
+from connections import Connections
 from studies import begin, events, run_to_end, specification, wait_for, worker_processes
 
-from deploy import Client, replicas_of, stop_endpoint
+from deploy import replicas_of, stop_endpoint
 from deploy.tokens import read_token
-from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.launch import RunningStudy
 from trainables.data import load, split
@@ -22,37 +20,6 @@ from trainables.data import load, split
 pytestmark = pytest.mark.ray
 
 PORT = 18432
-CONNECTIONS = 8
-
-
-class Load:
-    """Connections that ask one after the other without a pause, and what failed of it."""
-
-    def __init__(self, url: str, token: str, rows: list[Any]) -> None:
-        self._url, self._token, self._rows = url, token, rows
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask_on, daemon=True) for _ in range(CONNECTIONS)]
-        self.answered = 0
-        self.errors: list[str] = []
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask_on(self) -> None:
-        with Client(self._url, self._token, timeout_seconds=60.0) as client:
-            while not self._stopping.is_set():
-                try:
-                    client.predict(self._rows)
-                    self.answered += 1
-                except EndpointError as error:
-                    self.errors.append(str(error))
 
 
 @pytest.fixture
@@ -94,7 +61,7 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
     wait_for(lambda: running.status()["champion"], "the first champion")
     wait_for(lambda: workers() == 3, "as many workers as fit beside the least of replicas")
     rows = split(load("sklearn:digits")).test_x[:20].tolist()
-    with Load(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
+    with Connections(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
         wait_for(lambda: replicas_of("tenants").asked == 3, "the endpoint to ask for more replicas")
         wait_for(lambda: workers() == 1, "workers to give their room")
         wait_for(lambda: replicas_running() == 3, "the replicas to run")
