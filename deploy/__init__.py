@@ -5,7 +5,8 @@ one reference to the model that answers, `arms` the choice between champion and 
 an endpoint as a fold over its journal (in the words of `versions`); `decisions` makes its events, `rollout` judges a
 challenger by `evidence` and `sequential` tests, `history` reads it all back. `actors` decides and records, `replica`
 serves, `following` keeps it true to the journal, `reporting` says what it counted. `starting` brings it up,
-`scaling` says how many replicas it needs, `handle` and `client` ask it. What needs Ray is loaded when it is first used.
+`scaling` says how many replicas it needs, `handle` and `client` ask it. `exports` are the doors out, and
+`standalone` what runs behind them. What needs Ray is loaded when it is first used.
 """
 
 from importlib import import_module

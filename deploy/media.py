@@ -1,14 +1,21 @@
 """Which kind of body comes and which one goes: Content-Type and Accept (RFC 9110, 8.3 and 12.5.1)."""
 
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 
 from deploy.asgi import Refusal, Scope, header
 
 JSON = "application/json"
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
-ALL = (JSON, CSV, ARROW)
 UNSAID = ("", "application/x-www-form-urlencoded")  # what curl's -d says of any data, unless told otherwise
+
+
+@cache
+def spoken() -> tuple[str, ...]:
+    """Returns the kinds that are read and written here; Arrow where there is pyarrow, which a container may lack."""
+    return (JSON, CSV, ARROW) if find_spec("pyarrow") else (JSON, CSV)
 
 
 def body_media(scope: Scope) -> str:
@@ -21,8 +28,8 @@ def body_media(scope: Scope) -> str:
     if media in UNSAID:
         return JSON
     charset = parameters.get("charset", "utf-8")
-    if media not in ALL:
-        raise Refusal(415, f"A body of Content-Type '{media}' is not read here; send {', '.join(ALL)}.")
+    if media not in spoken():
+        raise Refusal(415, f"A body of Content-Type '{media}' is not read here; send {', '.join(spoken())}.")
     if media != ARROW and charset not in ("utf-8", "utf8", "us-ascii"):
         raise Refusal(415, f"A body in the charset '{charset}' is not read here; send UTF-8.")
     return media
@@ -37,15 +44,15 @@ def answer_media(scope: Scope) -> str:
     given = [value for key, value in scope["headers"] if key.lower() == b"accept"]
     if not given or given == [b"*/*"]:
         return JSON
-    weights = dict.fromkeys(ALL, (0, 0.0))  # of each kind: how precisely it was meant, and how much it is liked
+    weights = dict.fromkeys(spoken(), (0, 0.0))  # of each kind: how precisely it was meant, and how much it is liked
     for media, weight in _accepted(b",".join(given)):
-        for ours in ALL:
+        for ours in spoken():
             precision = _precision(media, ours)
             if precision and precision > weights[ours][0]:
                 weights[ours] = (precision, weight)
-    best = max(ALL, key=lambda media: weights[media][1])  # the first of equals
+    best = max(spoken(), key=lambda media: weights[media][1])  # the first of equals
     if weights[best][1] <= 0:
-        raise Refusal(406, f"None of what Accept names is given here; take {', '.join(ALL)}.")
+        raise Refusal(406, f"None of what Accept names is given here; take {', '.join(spoken())}.")
     return best
 
 

@@ -112,6 +112,15 @@ class Bundle:
             _output=output_name,
         )
 
+    @property
+    def tensors(self) -> tuple[str, str, tuple[int, ...]]:
+        """The names of the model's input and of the output that is the answer, and a row's shape in the latter."""
+        return self._input, self._output, self._session.run([self._output], self._feed())[0].shape[1:]
+
+    def _feed(self) -> dict[str, NDArray[np.float32]]:
+        one = self.sample[:1]
+        return {self._input: self._numbers(one) if self.encoder is None else self.encoder.transform(self.table(one))}
+
     def predict(self, rows: Rows) -> Prediction:
         """Returns the answers for n rows, n of 1 or more.
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "token": ("token", "token", "Make, list, rotate and revoke an endpoint's bearer tokens."),
     "audit": ("auditing", "audit", "List who did what at an endpoint, and who was refused."),
     "metrics": ("numbers", "metrics", "Show the numbers of an endpoint's replicas."),
+    "export": ("exporting", "export", "Write an endpoint's model for another server."),
     "verify": ("verifying", "verify", "Check that a study keeps its laws, whatever was killed."),
     "check": ("checking", "check", "Try a study file in seconds; writes nothing."),
 }
