@@ -1,20 +1,24 @@
 """An endpoint's named tokens on its storage: one file a token and revision, `tokens/<name>.<revision>.json`.
 
-A change makes the next revision's file, which must be new, and then takes the former one away: of two changes of one
-token at once the second is refused instead of undoing the first, and a listing shows replicas that something changed.
-On a disk only the owner may read them. In an object store whoever may read the bucket may: they hold hashes alone.
+A change makes the next revision's file, which must be new, and then takes the former one away: a listing shows replicas
+that something changed, and a change never undoes another one. On a disk changes wait for each other, and only the owner
+may read the files. In an object store of two changes of a token at once one is refused, and whoever may read the bucket
+may read the files: they hold hashes alone.
 """
 
+import fcntl
 import json
 import logging
+import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from deploy.named_tokens import OWNER, NamedToken, Secret, TokenScope
 from deploy.places import endpoint_place
-from deploy.private_files import OWNER_ONLY_FOLDER, write_private
+from deploy.private_files import OWNER_ONLY, OWNER_ONLY_FOLDER, write_private
 from deploy.tokens import TOKEN_BYTES, replace_token, token_of
 from orchestrator.domain.errors import EndpointError, InvalidInput, StorageError, did_you_mean
 from orchestrator.journal import AnyStorage
@@ -22,6 +26,7 @@ from orchestrator.journal import AnyStorage
 logger = logging.getLogger(__name__)
 
 FOLDER = "tokens"
+LOCK = ".lock"
 _FILE = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\.(?P<revision>[0-9]{1,12})\.json")
 
 
@@ -54,6 +59,10 @@ class TokenBook:
             InvalidInput: there is one of that name, or what was given cannot be.
             StorageError: the storage cannot be written.
         """
+        with self._changing():
+            return self._add(name, scopes, expires, now)
+
+    def _add(self, name: str, scopes: Iterable[TokenScope], expires: datetime | None, now: datetime) -> str:
         before = self._find(name)
         if name == OWNER or (before is not None and not before.is_revoked):
             raise InvalidInput(
@@ -73,6 +82,10 @@ class TokenBook:
             InvalidInput: there is none, or it was revoked or has expired and no new expiry was given.
             StorageError: the storage cannot be written.
         """
+        with self._changing():
+            return self._rotate(name, expires, now, overlap)
+
+    def _rotate(self, name: str, expires: datetime | None, now: datetime, overlap: timedelta) -> str:
         secret = secrets.token_urlsafe(TOKEN_BYTES)
         if name == OWNER:
             if expires is not None:
@@ -97,7 +110,26 @@ class TokenBook:
         """
         if name == OWNER:
             raise InvalidInput(f"the token '{OWNER}' cannot be revoked: the program itself uses it; rotate it")
-        self._put(self._known(name).revoked(now))
+        with self._changing():
+            self._put(self._known(name).revoked(now))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Lets one change of an endpoint's tokens be made at a time, where the storage is a disk."""
+        if not self._place.is_local:
+            yield
+            return
+        path = self._place.local_path / LOCK
+        try:
+            path.parent.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, OWNER_ONLY)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)  # and with it the lock is given back
 
     def _find(self, name: str) -> NamedToken | None:
         while True:
@@ -123,12 +155,15 @@ class TokenBook:
         file, data = _file(token.name, token.revision), json.dumps(token.to_dict(), indent=1).encode()
         try:
             if self._place.is_local:
-                self._place.local_path.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
                 write_private(self._place.local_path / file, data, is_new=True)
             else:
                 self._place.write_new(file, data)
         except FileExistsError:
             raise self._too_late(token) from None
+        except StorageError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                raise self._too_late(token) from None
+            raise
         except OSError as error:
             raise StorageError(f"the token '{token.name}' cannot be written to {self._place} ({error})") from error
         files = list(self._place.sizes())
@@ -143,7 +178,9 @@ class TokenBook:
                 self._place.delete(name)
 
     def _too_late(self, token: NamedToken) -> EndpointError:
-        return EndpointError(f"the token '{token.name}' was changed by somebody else meanwhile; ask again")
+        return EndpointError(
+            f"the token '{token.name}' was changed by somebody else meanwhile; look at it, then ask again"
+        )
 
 
 def newest(files: Iterable[str]) -> dict[str, int]:
