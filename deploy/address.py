@@ -15,7 +15,8 @@ from deploy.tokens import read_token
 class EndpointAddress:
     """What a client needs. `port` differs from `asked_port` when that one was taken.
 
-    `grpc_port` is where it answers over gRPC, on the same host; None where it does not.
+    `grpc_port` is where it answers over gRPC, on the same host; None where it does not. `ingress` says in one line what
+    is in front of its replicas, and why not something else.
     """
 
     name: str
@@ -24,6 +25,7 @@ class EndpointAddress:
     token_file: Path
     asked_port: int
     grpc_port: int | None = None
+    ingress: str = ""
 
     @property
     def grpc_target(self) -> str | None:

@@ -15,9 +15,10 @@ from deploy import shortcut
 from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
+from deploy.ingress import AUTO, Tls
 from deploy.replica import EndpointReplica
 from deploy.scaling import Scale, autoscaling
-from deploy.serve_instance import QUIET, WILDCARDS, ensure_serve, running_applications
+from deploy.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 from orchestrator.journal import AnyStorage, Storage
@@ -27,7 +28,6 @@ QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of fil
 HEALTH_SECONDS = 5.0
 TASK_RETRIES = 5  # a promotion in flight when the actor dies is asked again; it is idempotent
 POLL_SECONDS = 0.05
-HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 
 
 def start_endpoint(
@@ -37,14 +37,17 @@ def start_endpoint(
     host: str = "127.0.0.1",
     port: int = 8000,
     grpc_port: int | None = None,
+    ingress: str = AUTO,
+    tls: Tls | None = None,
     scale: Scale | None = None,
     timeout_seconds: float = 120.0,
 ) -> EndpointAddress:
     """Returns the address of the endpoint; starts whatever of it does not run yet.
 
     Asked again, it changes nothing and returns the same address. When `port` is taken the next free one is used, and
-    the address says both; likewise `grpc_port`, which is opened only where it is given. The caller has connected to
-    Ray. Takes 5-10 s the first time; serves whatever version its journal says, at first none.
+    the address says both; likewise `grpc_port`, which is opened only where it is given. `ingress` is auto, haproxy or
+    serve (see `deploy.ingress`); with `tls` both ports speak TLS alone. The caller has connected to Ray. Takes 5-10 s
+    the first time; serves whatever version its journal says, at first none.
 
     Raises:
         EndpointError: when it cannot be reached within the time, with what Serve says about it.
@@ -55,11 +58,12 @@ def start_endpoint(
     scale = scale or Scale()
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Storage.of(storage))
-    listening = ensure_serve(host, port, grpc_port)
-    prefix = _ensure_application(name, Storage.of(storage), scale, listening.is_private)
+    listening = ensure_serve(Asked(host, port, grpc_port, ingress, tls, scale.most * scale.cpus))
+    prefix = _ensure_application(name, Storage.of(storage), scale, listening)
     handle.place(listening.host, listening.port, prefix, listening.grpc_port)
-    url = _url(listening.host, listening.port, prefix)
-    address = EndpointAddress(name, url, listening.port, token, port, listening.grpc_port)
+    address = EndpointAddress(
+        name, _url(listening, prefix), listening.port, token, port, listening.grpc_port, listening.ingress.line
+    )
     _wait_until_live(address, scale, timeout_seconds)
     return address
 
@@ -105,7 +109,7 @@ def _ensure_actor(name: str, storage: Storage) -> EndpointHandle:
     return handle
 
 
-def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: bool) -> str:
+def _ensure_application(name: str, storage: Storage, scale: Scale, listening: Listening) -> str:
     """Returns the route prefix of the endpoint's application; deploys it where it does not run."""
     running = running_applications()
     prefixes = {application: _prefix(application) for application in running}
@@ -125,11 +129,12 @@ def _ensure_application(name: str, storage: Storage, scale: Scale, is_private: b
         ray_actor_options={
             "num_cpus": scale.cpus,
             **({"num_gpus": scale.gpus} if scale.gpus else {}),
+            **({"resources": {HEAD: 0.001}} if listening.holds_replicas else {}),
             "runtime_env": {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", **shortcut.ENVIRONMENT}},
         },
     )
     replica = deployment.bind(
-        name, str(storage), is_private, on_gpu=scale.gpus > 0, latency_seconds=scale.latency_seconds
+        name, str(storage), listening.is_private, on_gpu=scale.gpus > 0, latency_seconds=scale.latency_seconds
     )
     target = serve.RunTarget(
         replica,
@@ -178,9 +183,10 @@ def _raise_if_failed(name: str) -> None:
         raise EndpointError(f"The endpoint '{name}' cannot be served: {overview.message}")
 
 
-def _url(host: str, port: int, prefix: str) -> str:
-    reached = _head_address() if host in WILDCARDS else host
-    return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}{prefix.rstrip('/')}"
+def _url(listening: Listening, prefix: str) -> str:
+    reached = _head_address() if listening.host in WILDCARDS else listening.host
+    scheme = "http" if listening.tls is None else "https"
+    return f"{scheme}://{f'[{reached}]' if ':' in reached else reached}:{listening.port}{prefix.rstrip('/')}"
 
 
 def _head_address() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy import Client, EndpointAddress, Scale, start_endpoint
 from deploy.copies import open_bundle
+from deploy.ingress import AUTO
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
 from orchestrator.cli.options import DEFAULT_PORT
@@ -18,7 +19,9 @@ READY_SECONDS = 30.0  # for a replica to load the version that its journal names
 LOOK_SECONDS = 0.1
 
 
-def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+def bring_back(
+    storage: AnyStorage, name: str, port: int | None, say: Callable[[str], None], *, ingress: str = AUTO
+) -> dict[str, Any]:
     """Returns where the endpoint answers, its version, and a line for curl with one real row.
 
     Raises:
@@ -30,7 +33,9 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
     start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
     say("starting the endpoint…")
     grpc_port = state.place.grpc_port if state.place else None
-    address = start_endpoint(name, storage, port=asked, grpc_port=grpc_port, scale=Scale(cpus=REPLICA_CPUS))
+    address = start_endpoint(
+        name, storage, port=asked, grpc_port=grpc_port, ingress=ingress, scale=Scale(cpus=REPLICA_CPUS)
+    )
     current = state.current
     if current is not None:
         _wait_until_ready(address)
@@ -40,6 +45,7 @@ def bring_back(storage: AnyStorage, name: str, port: int | None, say: Callable[[
         "port": address.port,
         "asked_port": address.asked_port,
         "grpc_port": address.grpc_port,
+        "ingress": address.ingress,
         "token_file": str(address.token_file),
         "version": None if current is None else current.number,
         "study": None if current is None else current.lineage.study,

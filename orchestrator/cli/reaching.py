@@ -36,7 +36,8 @@ def reach(
         known = outcome.endpoint
         path = ensure_token(specification.storage, serve.name)
         asked_port, grpc_port = known["asked_port"], known["grpc_port"]
-        return EndpointAddress(known["name"], known["url"], known["port"], path, asked_port, grpc_port), ""
+        ingress = known["ingress"]
+        return EndpointAddress(known["name"], known["url"], known["port"], path, asked_port, grpc_port, ingress), ""
     try:
         return _bring_up(specification, serve, address, say), ""
     except OrchestratorError as error:
@@ -54,5 +55,11 @@ def _bring_up(
         connect(address)
     say("starting the endpoint…")
     return start_endpoint(
-        serve.name, storage, host=serve.host, port=serve.port, grpc_port=serve.grpc_port, scale=scale_of(serve)
+        serve.name,
+        storage,
+        host=serve.host,
+        port=serve.port,
+        grpc_port=serve.grpc_port,
+        ingress=serve.ingress,
+        scale=scale_of(serve),
     )

@@ -10,20 +10,24 @@ from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table
 from orchestrator.domain.errors import InvalidInput, did_you_mean
+from orchestrator.domain.serving import INGRESSES
 from orchestrator.journal import AnyStorage
 
 
 @click.command()
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Else the one it had last, or {DEFAULT_PORT}.")
+@click.option("--ingress", type=click.Choice(INGRESSES), default=INGRESSES[0], show_default=True)
 @storage_option
 @json_option
-def serve(name: str, port: int | None, storage: AnyStorage, as_json: bool) -> None:
+def serve(name: str, port: int | None, ingress: str, storage: AnyStorage, as_json: bool) -> None:
     """Start the endpoint NAME with the version that answered last; it stays until `orchestrator down`."""
     require_endpoint(storage, name)
     from orchestrator.cli.endpoints import bring_back
 
-    found = bring_back(storage, name, port, lambda line: None if as_json else click.echo(line, err=True))
+    found = bring_back(
+        storage, name, port, lambda line: None if as_json else click.echo(line, err=True), ingress=ingress
+    )
     if as_json:
         print_json(found)
         return
@@ -33,6 +37,7 @@ def serve(name: str, port: int | None, storage: AnyStorage, as_json: bool) -> No
     rows = [
         ("endpoint", f"{name} at {found['url']}"),
         *grpc,
+        ("ingress", found["ingress"]),
         ("version", _version(found)),
         ("token", found["token_file"]),
     ]

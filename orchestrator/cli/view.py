@@ -145,9 +145,10 @@ def endpoint(moment: Moment) -> str:
     if place is None:
         return f"there is none: {runner['endpoint_error']}" if runner["endpoint_error"] else "starting…"
     moved = "" if place["port"] == place["asked_port"] else f" (port {place['asked_port']} is taken)"
+    behind = f"{place['url']}{moved} behind {place['ingress']}"
     if champion is None:
-        return f"{place['url']}{moved}, no version yet"
-    return f"{place['url']}{moved}, version {champion['version']} (trial {champion['trial']}, step {champion['step']})"
+        return f"{behind}, no version yet"
+    return f"{behind}, version {champion['version']} (trial {champion['trial']}, step {champion['step']})"
 
 
 def storage_problem(runner: Mapping[str, Any] | None) -> str:

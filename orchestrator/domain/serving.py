@@ -7,8 +7,22 @@ from typing import Any
 from orchestrator.domain.rollout import DEFAULT_SECONDS, DEFAULT_STEPS, ROLLOUTS, SHADOW, RolloutPlan
 from orchestrator.domain.sections import choice_of, name_of, number_of, parse_seconds, refusal, section_of, text_of
 
-SERVE_KEYS = ("name", "host", "port", "grpc_port", "replicas", "cpu", "gpu", "promote", "rollout", "scale", "priority")
+SERVE_KEYS = (
+    "name",
+    "host",
+    "port",
+    "grpc_port",
+    "ingress",
+    "replicas",
+    "cpu",
+    "gpu",
+    "promote",
+    "rollout",
+    "scale",
+    "priority",
+)
 PRIORITIES = ("serving", "tuning")
+INGRESSES = ("auto", "haproxy", "serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class ServeSpecification:
     scale: ScaleSpecification = field(default_factory=ScaleSpecification)
     priority: str = "serving"
     replica_gpus: float = 0.0
+    ingress: str = "auto"
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
@@ -74,6 +89,7 @@ class ServeSpecification:
             ScaleSpecification.from_dict(section.get("scale")),
             choice_of("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
             float(number_of("serve.gpu", section.get("gpu", 0), 0)),
+            choice_of("serve.ingress", section.get("ingress", INGRESSES[0]), INGRESSES),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,6 +105,7 @@ class ServeSpecification:
             "rollout": _rollout_section(self.rollout),
             **({"gpu": self.replica_gpus} if self.replica_gpus else {}),
             **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
+            **({} if self.ingress == INGRESSES[0] else {"ingress": self.ingress}),
         }
         return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})
 

@@ -284,6 +284,7 @@ class Runner:
                     host=serve.host,
                     port=serve.port,
                     grpc_port=serve.grpc_port,
+                    ingress=serve.ingress,
                     scale=scale_of(serve),
                 )
                 self._endpoint_error = ""
@@ -299,5 +300,6 @@ def _endpoint_dict(address: EndpointAddress) -> dict[str, Any]:
         "port": address.port,
         "asked_port": address.asked_port,
         "grpc_port": address.grpc_port,
+        "ingress": address.ingress,
         "token_file": str(address.token_file),
     }

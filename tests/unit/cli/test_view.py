@@ -42,7 +42,13 @@ def status_of(**changes: Any) -> dict[str, Any]:
 
 
 def runner_of(**changes: Any) -> dict[str, Any]:
-    endpoint = {"url": "http://127.0.0.1:8001", "port": 8001, "asked_port": 8000, "token_file": "token"}
+    endpoint = {
+        "url": "http://127.0.0.1:8001",
+        "port": 8001,
+        "asked_port": 8000,
+        "token_file": "token",
+        "ingress": "HAProxy",
+    }
     return {"execution": "pooled", "slots": 2, "endpoint": endpoint, "endpoint_error": ""} | changes
 
 
@@ -59,7 +65,8 @@ def test_everything_that_is_known_is_shown() -> None:
     assert shown["rungs"] == "step 1: 12   step 3: 4"
     assert shown["best"] == "val_accuracy 0.9861 (trial 3, step 9)   default 0.96   baseline 0.1"
     assert shown["workers"] == "2 busy of 2"
-    assert shown["endpoint"] == "http://127.0.0.1:8001 (port 8000 is taken), version 2 (trial 3, step 9)"
+    where = "http://127.0.0.1:8001 (port 8000 is taken) behind HAProxy"
+    assert shown["endpoint"] == f"{where}, version 2 (trial 3, step 9)"
     assert shown["requests"] == "40 sent, by 2 versions, 1 failed, 2 retried"
     assert shown["time"] == "25 s, at most 1 min 15 s left"
 
