@@ -1,6 +1,7 @@
 """Where an endpoint is reached, and how to ask it by hand."""
 
 import shlex
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from deploy.tls import pinned
 from deploy.tokens import read_token
 
 
@@ -16,7 +18,8 @@ class EndpointAddress:
     """What a client needs. `port` differs from `asked_port` when that one was taken.
 
     `grpc_port` is where it answers over gRPC, on the same host; None where it does not. `ingress` says in one line what
-    is in front of its replicas, and why not something else.
+    is in front of its replicas, and why not something else. `certificate` is the file with the one that it proves
+    itself with, on its own host; None for no TLS.
     """
 
     name: str
@@ -26,6 +29,12 @@ class EndpointAddress:
     asked_port: int
     grpc_port: int | None = None
     ingress: str = ""
+    certificate: str | None = None
+
+    @property
+    def verify(self) -> bool | ssl.SSLContext:
+        """What a client on the endpoint's host trusts, for httpx and `Client`."""
+        return True if self.certificate is None else pinned(self.certificate)
 
     @property
     def grpc_target(self) -> str | None:
@@ -48,4 +57,6 @@ class EndpointAddress:
         given = dict(row) if isinstance(row, Mapping) else list(row)
         body = orjson.dumps({"rows": [given]}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         token = f'"Authorization: Bearer $(cat {shlex.quote(str(self.token_file))})"'
-        return f"curl -sS {self.url}/predict -H {token} -H 'content-type: application/json' -d {shlex.quote(body)}"
+        trusted = "" if self.certificate is None else f"--cacert {shlex.quote(self.certificate)} "
+        kind = "-H 'content-type: application/json'"
+        return f"curl -sS {trusted}{self.url}/predict -H {token} {kind} -d {shlex.quote(body)}"

@@ -5,9 +5,11 @@ with Client("http://127.0.0.1:8000", token) as client:
 """
 
 import random
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from deploy.media import JSON
 from deploy.sent_rows import Payload, SentRows
+from deploy.tls import trust
 from deploy.waiting import Attempts, asked_pause
 from orchestrator.domain.errors import EndpointError
 
@@ -90,6 +93,8 @@ class Client:
         timeout_seconds: how long one attempt may wait for the endpoint, 5 s of them at most for the connection.
         attempts: how often a request is sent at most; 1 for never again.
         batch_rows: how many rows go in one request; it is halved where the endpoint finds them too large.
+        verify: whom an https URL is believed: True for the system's authorities, a path for those in a PEM file, a
+            context of ssl for anything else; False for everybody, which protects from nothing.
         pause: waits between attempts.
     """
 
@@ -101,6 +106,7 @@ class Client:
         timeout_seconds: float = 10.0,
         attempts: int = 4,
         batch_rows: int = BATCH_ROWS,
+        verify: bool | str | Path | ssl.SSLContext = True,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         if attempts < 1 or batch_rows < 1:
@@ -114,7 +120,8 @@ class Client:
         self._pause = pause
         self._random = random.Random()
         times = httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_SECONDS))
-        self._http = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=times)
+        trusted = trust(verify) if isinstance(verify, str | Path) else verify
+        self._http = httpx.Client(headers={"authorization": f"Bearer {token}"}, timeout=times, verify=trusted)
 
     def predict(self, rows: Rows, *, key: str | None = None) -> Answer:
         """Returns the answers for the rows, in their order; a large table is sent in several requests.

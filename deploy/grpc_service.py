@@ -2,7 +2,7 @@
 
 Serve routes a call to the method of the deployment's class that is named like it. A client's fault is answered with
 INVALID_ARGUMENT, NOT_FOUND or UNAUTHENTICATED and the reason; the token comes in the metadata `authorization`, as over
-HTTP. Serve's proxy listens on all addresses: where the endpoint is for this host alone, calls from others are refused.
+HTTP. Where the endpoint is for this host alone, calls from others are refused, should any come through.
 """
 # ruff: noqa: N802 - the names of methods are the protocol's
 

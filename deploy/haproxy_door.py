@@ -5,7 +5,8 @@ program, given to Serve as the binary, is the way in. It adds TLS, limits for sl
 may act on; it takes away what listens on all addresses (statistics at 8404, metrics at 9101), a log line by UDP for
 each request, and everybody's access to the admin socket.
 
-A process that dies with -9 takes its HAProxy with it: Linux is asked to.
+A process that dies with -9 takes its HAProxy with it: Linux is asked to. Its successor knows no replicas when it starts
+HAProxy again, and would answer 404 until it does: it begins with the routes that were there.
 
 It runs once for each reload, while clients wait: standard library only, and nothing of this package.
 """
@@ -22,7 +23,7 @@ SETTINGS = "ORCHESTRATOR_INGRESS"
 OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of HAProxy's environment: the process that it belongs to
 PR_SET_PDEATHSIG = 1
 START_FIELD = 19  # of /proc/PID/stat behind the name
-HEADER_SECONDS = 10  # for a request's header, from its first byte
+HEADER_SECONDS = 5  # for a request's header, from its first byte
 BODY_SECONDS = 10  # for its body, or the first 16 KiB of it
 CLIENT_SECONDS = 30  # a client that neither sends nor reads for so long is gone
 RETRY_AFTER_SECONDS = 1
@@ -74,6 +75,24 @@ def _sections(configuration: str) -> Iterator[Section]:
         head, lines = line.strip(), []
     if head:
         yield head, lines
+
+
+def has_routes(configuration: str) -> bool:
+    """Returns whether any application is behind the doors."""
+    return "use_backend " in configuration
+
+
+def doors(configuration: str) -> list[str]:
+    """Returns what the configuration listens on."""
+    return [line for line in configuration.splitlines() if line.strip().startswith("bind ")]
+
+
+def _with_routes(made: str, kept: str) -> str:
+    """Returns the configuration, or the last one that had routes where it has none and listens on the same."""
+    if has_routes(made) or not os.path.exists(kept):
+        return made
+    last = _read(kept)
+    return last if doors(last) == doors(made) else made
 
 
 def _limits(errors: dict[int, str]) -> Iterator[str]:
@@ -161,7 +180,10 @@ def main(arguments: list[str]) -> None:
     errors = {status: os.path.join(directory, f"{status}.http") for status in ERRORS}
     for status, reason in ERRORS.items():
         _write(errors[status], _error(status, reason))
-    _write(path, mended(_read(path), errors=errors, certificate=certificate))
+    made = mended(_read(path), errors=errors, certificate=certificate)
+    _write(path, made if "-sf" in arguments else _with_routes(made, f"{path}.kept"))
+    if has_routes(made):
+        _write(f"{path}.kept", made)
     _die_with(parent)
     owner = f"{parent} {_started(parent)}"
     os.execve(settings["binary"], [settings["binary"], *arguments], os.environ | {OWNER: owner})

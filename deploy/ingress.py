@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deploy.tls import Tls
 from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.serving import INGRESSES
 
@@ -42,38 +43,6 @@ class Ingress:
         """One line for people."""
         name = "HAProxy" if self.kind == HAPROXY else "Serve's own proxy"
         return f"{name} ({self.why})" if self.why else name
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """The files that a server proves itself with: absolute paths, on every host that has an ingress."""
-
-    certificate: str
-    key: str
-
-    def check(self) -> "Tls":
-        """Returns itself.
-
-        Raises:
-            EndpointError: a file cannot be read, or they do not belong together.
-        """
-        import ssl
-
-        for kind, path in (("certificate", self.certificate), ("key", self.key)):
-            if not os.access(path, os.R_OK):
-                raise EndpointError(f"The TLS {kind} {path} cannot be read. Is the path right, and may we read it?")
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password=_no_password)
-        except (ssl.SSLError, ValueError) as error:
-            raise EndpointError(
-                f"The TLS certificate {self.certificate} and the key {self.key} cannot be used ({error}). "
-                "Both have to be in PEM form, without a password, and belong together."
-            ) from error
-        return self
-
-
-def _no_password() -> str:
-    raise ValueError("the key has a password")
 
 
 def choose_ingress(asked: str, *, is_private: bool, hosts: int, room: bool) -> Ingress:

@@ -21,9 +21,11 @@ from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _in
 from ray.serve.config import ControllerOptions, HTTPOptions, gRPCOptions
 from ray.serve.context import _get_global_client
 
-from deploy.ingress import AUTO, HAPROXY, SERVE, Ingress, Tls, choose_ingress, haproxy_directory, haproxy_environment
+from deploy.grpc_door import grpc_door_environment
+from deploy.ingress import AUTO, HAPROXY, SERVE, Ingress, choose_ingress, haproxy_directory, haproxy_environment
 from deploy.orphans import end_orphans
 from deploy.ports import free_port
+from deploy.tls import Tls
 from orchestrator.domain.errors import EndpointError
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
@@ -31,7 +33,6 @@ CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # its name and namespace
 WILDCARDS = ("0.0.0.0", "::")
 SHUTDOWN_SECONDS = 20.0
 POLL_SECONDS = 0.05
-ANY_HOST = "0.0.0.0"  # Serve's gRPC proxy listens on all addresses, and takes no other
 GRPC_SERVICE = "deploy.grpc_service.add_to_server"
 # Serve's proxy would take 2 GiB into its memory before anybody looked at the token. An answer may be larger than a
 # request: 4096 rows of 4000 classes fit. Proxies inherit the controller's environment, and read it there alone.
@@ -40,6 +41,11 @@ GRPC_ENVIRONMENT = {"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_BYTES)}
 # Longer than clients keep a connection that they do not use (5 s for httpx, 4 s for most browsers' pools of APIs), so
 # that none sends a request on one that is being closed.
 KEEP_ALIVE_SECONDS = 65
+PROXY_ENVIRONMENT = {
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # one that died is missed for three of them; 10 by default
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default: on a busy host it would be killed again and again
+}
+FALLBACK_PORTS = {"HTTP": 8500, "GRPC": 9500}  # Serve's own; the next free ones where they are taken
 INGRESS_KEY = b"orchestrator:ingress"  # of the cluster's store
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
 
@@ -96,7 +102,7 @@ def ensure_serve(asked: Asked) -> Listening:
     tls = None if asked.tls is None else asked.tls.check()
     ingress = choose_ingress(asked.ingress, is_private=is_private(asked.host), **_hosts(asked.cpus))
     end_orphans(haproxy_directory())  # one may hold the port
-    grpc_port = None if asked.grpc_port is None else free_port(ANY_HOST, asked.grpc_port)
+    grpc_port = None if asked.grpc_port is None else free_port(asked.host, asked.grpc_port)
     chosen = Listening(asked.host, free_port(asked.host, asked.port), grpc_port, ingress, tls)
     _start(chosen)
     return chosen
@@ -105,9 +111,11 @@ def ensure_serve(asked: Asked) -> Listening:
 def _start(chosen: Listening) -> None:
     of_serve = chosen.ingress.kind == SERVE
     tls = chosen.tls if of_serve else None  # HAProxy has it itself, and replicas behind it do without
-    environment = {} if chosen.grpc_port is None else GRPC_ENVIRONMENT
+    environment = dict(PROXY_ENVIRONMENT)
     if not of_serve:
-        environment = environment | haproxy_environment(chosen.tls)
+        environment |= haproxy_environment(chosen.tls) | _fallback_ports(chosen.host)
+    if chosen.grpc_port is not None:
+        environment |= GRPC_ENVIRONMENT | grpc_door_environment(chosen.host, tls)
     serve.start(
         # An address of the head's own is on no other host. All addresses are: then every host that has a replica
         # answers, and goes on answering while the head is away.
@@ -120,12 +128,19 @@ def _start(chosen: Listening) -> None:
             ssl_keyfile=tls and tls.key,
         ),
         grpc_options=_grpc_options(chosen.grpc_port),
-        controller_options=ControllerOptions(runtime_env={"env_vars": environment}) if environment else None,
+        controller_options=ControllerOptions(runtime_env={"env_vars": environment}),
         logging_config=QUIET,
     )
     tls_files = None if chosen.tls is None else [chosen.tls.certificate, chosen.tls.key]
     record = {"kind": chosen.ingress.kind, "why": chosen.ingress.why, "tls": tls_files}
     _internal_kv_put(INGRESS_KEY, orjson.dumps(record), overwrite=True)
+
+
+def _fallback_ports(host: str) -> dict[str, str]:
+    """Returns free ports for the proxy of Serve's that HAProxy asks where an application has no replica."""
+    return {
+        f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT": str(free_port(host, port)) for kind, port in FALLBACK_PORTS.items()
+    }
 
 
 def _hosts(cpus: float) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from deploy import shortcut
 from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
-from deploy.ingress import AUTO, Tls
+from deploy.ingress import AUTO
 from deploy.replica import EndpointReplica
 from deploy.scaling import Scale, autoscaling
 from deploy.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
+from deploy.tls import Tls
 from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 from orchestrator.journal import AnyStorage, Storage
@@ -62,7 +63,14 @@ def start_endpoint(
     prefix = _ensure_application(name, Storage.of(storage), scale, listening)
     handle.place(listening.host, listening.port, prefix, listening.grpc_port)
     address = EndpointAddress(
-        name, _url(listening, prefix), listening.port, token, port, listening.grpc_port, listening.ingress.line
+        name,
+        _url(listening, prefix),
+        listening.port,
+        token,
+        port,
+        listening.grpc_port,
+        listening.ingress.line,
+        None if listening.tls is None else listening.tls.certificate,
     )
     _wait_until_live(address, scale, timeout_seconds)
     return address
@@ -154,7 +162,7 @@ def _prefix(application: str) -> str:
 
 def _wait_until_live(address: EndpointAddress, scale: Scale, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
-    with httpx.Client(timeout=2.0) as http:
+    with httpx.Client(timeout=2.0, verify=address.verify) as http:
         while not _is_live(http, address.url):
             _raise_if_failed(address.name)
             if time.monotonic() > deadline:
