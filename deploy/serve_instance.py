@@ -4,8 +4,7 @@ The port is on the head; where Serve listens on all addresses, on every host tha
 
 The only place that looks behind Serve's public API: for the port that a running instance listens on, for the hosts of
 replicas, and to end an instance without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and
-`serve/_private/controller.py`. Which ingress a
-running instance has is written down in the cluster's own key-value store.
+`serve/_private/controller.py`. Which ingress a running instance has is written down in the cluster's own key-value store.
 """
 
 import logging
@@ -81,6 +80,7 @@ class Asked:
     ingress: str = AUTO
     tls: Tls | None = None
     cpus: float = 0.0  # of all its replicas
+    gpus: float = 0.0
 
 
 def is_private(host: str) -> bool:
@@ -100,7 +100,7 @@ def ensure_serve(asked: Asked) -> Listening:
     if client is not None:
         return _checked(_listening(client), asked)
     tls = None if asked.tls is None else asked.tls.check()
-    ingress = choose_ingress(asked.ingress, is_private=is_private(asked.host), **_hosts(asked.cpus))
+    ingress = choose_ingress(asked.ingress, is_private=is_private(asked.host), **_hosts(asked))
     end_orphans(haproxy_directory())  # one may hold the port
     grpc_port = None if asked.grpc_port is None else free_port(asked.host, asked.grpc_port)
     chosen = Listening(asked.host, free_port(asked.host, asked.port), grpc_port, ingress, tls)
@@ -143,11 +143,12 @@ def _fallback_ports(host: str) -> dict[str, str]:
     }
 
 
-def _hosts(cpus: float) -> dict[str, Any]:
-    """Returns how many hosts there are, and whether the head has as many CPUs."""
+def _hosts(asked: Asked) -> dict[str, Any]:
+    """Returns how many hosts there are, and whether the head has what all replicas need."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    heads = [node for node in nodes if HEAD in node["Resources"]]
-    return {"hosts": len(nodes), "room": any(node["Resources"].get("CPU", 0) >= cpus for node in heads)}
+    heads = [node["Resources"] for node in nodes if HEAD in node["Resources"]]
+    room = any(head.get("CPU", 0) >= asked.cpus and head.get("GPU", 0) >= asked.gpus for head in heads)
+    return {"hosts": len(nodes), "room": room}
 
 
 def _listening(client: Any) -> Listening:

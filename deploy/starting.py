@@ -59,7 +59,8 @@ def start_endpoint(
     scale = scale or Scale()
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Storage.of(storage))
-    listening = ensure_serve(Asked(host, port, grpc_port, ingress, tls, scale.most * scale.cpus))
+    needed = scale.most * scale.cpus, scale.most * scale.gpus
+    listening = ensure_serve(Asked(host, port, grpc_port, ingress, tls, *needed))
     prefix = _ensure_application(name, Storage.of(storage), scale, listening)
     handle.place(listening.host, listening.port, prefix, listening.grpc_port)
     address = EndpointAddress(
