@@ -4,7 +4,7 @@ The port is on the head; where Serve listens on all addresses, on every host tha
 
 The only place that looks behind Serve's public API: for the port that a running instance listens on, for the hosts of
 replicas, and to end an instance without a raylet's complaint on the screen. Read in Ray 2.60's `serve/context.py` and
-`serve/_private/controller.py`. Which ingress a running instance has is written down in the cluster's own key-value store.
+`serve/_private/controller.py`. Which ingress an instance has is written down in the cluster's own key-value store.
 """
 
 import logging
