@@ -278,12 +278,14 @@ class EndpointActor:
             events = decide_rollback(ledger.state, version, who=who, why=why, at=_now())
             return self._enforce_checked(ledger, _from(origin, events), start)
 
-    def place(self, host: str, port: int, prefix: str, grpc_port: int | None = None) -> None:
+    def place(
+        self, host: str, port: int, prefix: str, grpc_port: int | None = None, tls: tuple[str, str] | None = None
+    ) -> None:
         """Records where the endpoint is reached."""
         ledger = self._open()
         with self._writing:
             self._handle = None  # whoever places an endpoint may have deployed it anew
-            ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port), at=_now()))
+            ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port, tls), at=_now()))
 
     def routing(self) -> dict[str, Any] | None:
         """Returns the routing that replicas have to follow; None before the first promotion."""

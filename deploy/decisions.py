@@ -163,7 +163,9 @@ def decide_place(state: EndpointState, place: Place, *, at: str) -> list[Event]:
     if state.place == place:
         return []
     grpc = {} if place.grpc_port is None else {"grpc_port": place.grpc_port}
-    return [{"type": "placed", "host": place.host, "port": place.port, "prefix": place.prefix, **grpc, "at": at}]
+    tls = {} if place.tls is None else {"tls": list(place.tls)}
+    where = {"host": place.host, "port": place.port, "prefix": place.prefix}
+    return [{"type": "placed", **where, **grpc, **tls, "at": at}]
 
 
 def _version_of(state: EndpointState, offer: Offer, *, who: str, why: str, at: str) -> Version:

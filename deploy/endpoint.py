@@ -119,12 +119,13 @@ def _unfrozen(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
 
 
 def _placed(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
-    grpc_port = event.get("grpc_port")
+    grpc_port, tls = event.get("grpc_port"), event.get("tls")
     place = Place(
         str(event["host"]),
         int(event["port"]),
         str(event["prefix"]),
         None if grpc_port is None else int(grpc_port),
+        None if tls is None else (str(tls[0]), str(tls[1])),
     )
     return replace(state, place=place)
 

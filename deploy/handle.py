@@ -156,10 +156,16 @@ class EndpointHandle:
         return answer
 
     def place(
-        self, host: str, port: int, prefix: str, grpc_port: int | None = None, timeout_seconds: float = 30.0
+        self,
+        host: str,
+        port: int,
+        prefix: str,
+        grpc_port: int | None = None,
+        tls: tuple[str, str] | None = None,
+        timeout_seconds: float = 30.0,
     ) -> None:
         """Records where the endpoint is reached."""
-        self._ask(self.actor.place.remote(host, port, prefix, grpc_port), timeout_seconds)
+        self._ask(self.actor.place.remote(host, port, prefix, grpc_port, tls), timeout_seconds)
 
     def _ask(self, reference: Any, timeout_seconds: float) -> Any:
         try:

@@ -62,7 +62,8 @@ def start_endpoint(
     needed = scale.most * scale.cpus, scale.most * scale.gpus
     listening = ensure_serve(Asked(host, port, grpc_port, ingress, tls, *needed))
     prefix = _ensure_application(name, Storage.of(storage), scale, listening)
-    handle.place(listening.host, listening.port, prefix, listening.grpc_port)
+    files = None if listening.tls is None else (listening.tls.certificate, listening.tls.key)
+    handle.place(listening.host, listening.port, prefix, listening.grpc_port, files)
     address = EndpointAddress(
         name,
         _url(listening, prefix),
@@ -71,7 +72,7 @@ def start_endpoint(
         port,
         listening.grpc_port,
         listening.ingress.line,
-        None if listening.tls is None else listening.tls.certificate,
+        None if files is None else files[0],
     )
     _wait_until_live(address, scale, timeout_seconds)
     return address

@@ -114,9 +114,12 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an endpoint is reached; `grpc_port` None: not over gRPC."""
+    """Where an endpoint is reached; `grpc_port` None: not over gRPC; `tls`, the paths of certificate and key, None: in
+    the clear.
+    """
 
     host: str
     port: int
     prefix: str
     grpc_port: int | None = None
+    tls: tuple[str, str] | None = None

@@ -1,11 +1,13 @@
 """Asks an endpoint that runs on this machine; finds it by its journal, so that Ray is not needed."""
 
+import ssl
 from typing import Any
 
 from deploy import Client
 from deploy.endpoint import EndpointState, replay
 from deploy.places import journal_directory
 from deploy.sent_rows import CsvRows
+from deploy.tls import pinned
 from deploy.tokens import token_of
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
@@ -20,8 +22,8 @@ def endpoint_state(storage: AnyStorage, name: str) -> EndpointState:
     return replay(read_journal(journal_directory(storage, name)))
 
 
-def endpoint_url(storage: AnyStorage, name: str) -> str:
-    """Returns where the endpoint was reached last.
+def reached_at(storage: AnyStorage, name: str) -> tuple[str, bool | ssl.SSLContext]:
+    """Returns where the endpoint was reached last, and what a client on its host trusts.
 
     Raises:
         EndpointError: it never ran.
@@ -30,7 +32,8 @@ def endpoint_url(storage: AnyStorage, name: str) -> str:
     if place is None:
         raise EndpointError(f"endpoint '{name}' never ran; `{pasted('serve', name, storage=storage)}` starts it")
     host = "127.0.0.1" if place.host in WILDCARDS else place.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
+    where = f"{f'[{host}]' if ':' in host else host}:{place.port}{place.prefix.rstrip('/')}"
+    return (f"http://{where}", True) if place.tls is None else (f"https://{where}", pinned(place.tls[0]))
 
 
 def ask_rows(storage: AnyStorage, name: str, rows: list[Row] | CsvRows) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def ask_rows(storage: AnyStorage, name: str, rows: list[Row] | CsvRows) -> dict[
     Raises:
         EndpointError: the endpoint cannot be reached, or refuses the rows.
     """
-    with Client(endpoint_url(storage, name), token_of(storage, name)) as client:
+    url, verify = reached_at(storage, name)
+    with Client(url, token_of(storage, name), verify=verify) as client:
         answer = client.predict(rows)
     return {
         "predictions": list(answer.predictions),

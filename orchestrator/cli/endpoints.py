@@ -7,6 +7,7 @@ from typing import Any
 from deploy import Client, EndpointAddress, Scale, start_endpoint
 from deploy.copies import open_bundle
 from deploy.ingress import AUTO
+from deploy.tls import Tls
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
 from orchestrator.cli.options import DEFAULT_PORT
@@ -20,7 +21,13 @@ LOOK_SECONDS = 0.1
 
 
 def bring_back(
-    storage: AnyStorage, name: str, port: int | None, say: Callable[[str], None], *, ingress: str = AUTO
+    storage: AnyStorage,
+    name: str,
+    port: int | None,
+    say: Callable[[str], None],
+    *,
+    ingress: str = AUTO,
+    tls: Tls | None = None,
 ) -> dict[str, Any]:
     """Returns where the endpoint answers, its version, and a line for curl with one real row.
 
@@ -33,8 +40,10 @@ def bring_back(
     start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
     say("starting the endpoint…")
     grpc_port = state.place.grpc_port if state.place else None
+    if tls is None and state.place is not None and state.place.tls is not None:
+        tls = Tls(*state.place.tls)
     address = start_endpoint(
-        name, storage, port=asked, grpc_port=grpc_port, ingress=ingress, scale=Scale(cpus=REPLICA_CPUS)
+        name, storage, port=asked, grpc_port=grpc_port, ingress=ingress, tls=tls, scale=Scale(cpus=REPLICA_CPUS)
     )
     current = state.current
     if current is not None:
@@ -63,7 +72,7 @@ def _example(uri: str) -> dict[str, Any] | list[Any]:
 
 def _wait_until_ready(address: EndpointAddress) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    with Client(address.url, address.token) as client:
+    with Client(address.url, address.token, verify=address.verify) as client:
         while not client.is_ready():
             if time.monotonic() > deadline:
                 raise EndpointError(

@@ -57,7 +57,7 @@ def measure(
     champion, version = None, ""
     if address is not None:
         try:
-            with Client(address.url, address.token) as client:
+            with Client(address.url, address.token, verify=address.verify) as client:
                 champion, version = _ask(client, parts)
         except OrchestratorError as error:
             problem = str(error)

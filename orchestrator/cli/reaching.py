@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from deploy import EndpointAddress, start_endpoint
+from deploy.tls import Tls
 from deploy.tokens import ensure_token
 from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
@@ -36,8 +37,8 @@ def reach(
         known = outcome.endpoint
         path = ensure_token(specification.storage, serve.name)
         asked_port, grpc_port = known["asked_port"], known["grpc_port"]
-        ingress = known["ingress"]
-        return EndpointAddress(known["name"], known["url"], known["port"], path, asked_port, grpc_port, ingress), ""
+        where = known["name"], known["url"], known["port"], path, asked_port, grpc_port
+        return EndpointAddress(*where, known["ingress"], known["certificate"]), ""
     try:
         return _bring_up(specification, serve, address, say), ""
     except OrchestratorError as error:
@@ -61,5 +62,6 @@ def _bring_up(
         port=serve.port,
         grpc_port=serve.grpc_port,
         ingress=serve.ingress,
+        tls=None if serve.tls is None else Tls(*serve.tls),
         scale=scale_of(serve),
     )

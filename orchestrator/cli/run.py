@@ -74,7 +74,11 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(specification: StudySpecification) -> StudySpecification:
-    return specification.with_changes(storage=Storage.of(specification.storage).uri)
+    changes: dict[str, Any] = {"storage": Storage.of(specification.storage).uri}
+    if specification.serve is not None and specification.serve.tls is not None:
+        certificate, key = specification.serve.tls
+        changes["serve"] = {"tls": {"certificate": str(Path(certificate).resolve()), "key": str(Path(key).resolve())}}
+    return specification.with_changes(**changes)
 
 
 def _choices(given: dict[str, Any], again: str) -> Choices:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from deploy.places import known_endpoints
+from deploy.tls import Tls
 from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table
@@ -13,20 +14,35 @@ from orchestrator.domain.errors import InvalidInput, did_you_mean
 from orchestrator.domain.serving import INGRESSES
 from orchestrator.journal import AnyStorage
 
+PEM = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True)
+
 
 @click.command()
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Else the one it had last, or {DEFAULT_PORT}.")
 @click.option("--ingress", type=click.Choice(INGRESSES), default=INGRESSES[0], show_default=True)
+@click.option("--tls-certificate", type=PEM, help="Speak TLS, with this certificate; else as last time.")
+@click.option("--tls-key", type=PEM, help="The certificate's key.")
 @storage_option
 @json_option
-def serve(name: str, port: int | None, ingress: str, storage: AnyStorage, as_json: bool) -> None:
+def serve(
+    name: str,
+    port: int | None,
+    ingress: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    storage: AnyStorage,
+    as_json: bool,
+) -> None:
     """Start the endpoint NAME with the version that answered last; it stays until `orchestrator down`."""
     require_endpoint(storage, name)
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    tls = Tls(str(tls_certificate), str(tls_key)) if tls_certificate and tls_key else None
     from orchestrator.cli.endpoints import bring_back
 
     found = bring_back(
-        storage, name, port, lambda line: None if as_json else click.echo(line, err=True), ingress=ingress
+        storage, name, port, lambda line: None if as_json else click.echo(line, err=True), ingress=ingress, tls=tls
     )
     if as_json:
         print_json(found)

@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 
 from deploy import Client
+from deploy.tls import pinned
 from deploy.tokens import read_token
 from orchestrator.cli.view import TrafficCount
 from orchestrator.domain.errors import EndpointError
@@ -42,9 +43,10 @@ class Traffic:
         """Whether `start` was called."""
         return self._thread is not None
 
-    def start(self, url: str, token_file: Path) -> None:
-        """Begins to ask the endpoint."""
-        self._thread = threading.Thread(target=self._ask_on, args=(url, token_file), name="traffic", daemon=True)
+    def start(self, url: str, token_file: Path, certificate: str | None = None) -> None:
+        """Begins to ask the endpoint; `certificate` is the file with its own, where it speaks TLS."""
+        args = url, token_file, certificate
+        self._thread = threading.Thread(target=self._ask_on, args=args, name="traffic", daemon=True)
         self._thread.start()
 
     def stop(self) -> TrafficCount:
@@ -54,9 +56,10 @@ class Traffic:
             self._thread.join()
         return self.count
 
-    def _ask_on(self, url: str, token_file: Path) -> None:
+    def _ask_on(self, url: str, token_file: Path, certificate: str | None) -> None:
         rows: Iterator[Sequence[float]] = cycle(self._rows())
-        with Client(url, read_token(token_file)) as client:
+        verify = True if certificate is None else pinned(certificate)
+        with Client(url, read_token(token_file), verify=verify) as client:
             for row in rows:
                 began = time.monotonic()
                 self._ask(client, row)

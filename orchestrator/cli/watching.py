@@ -51,7 +51,8 @@ class Watch:
             self._is_open = True
         endpoint = runner["endpoint"] if runner is not None else None
         if self._traffic is not None and not self._traffic.has_started and endpoint and status["champion"]:
-            self._traffic.start(endpoint["url"], ensure_token(self._specification.storage, endpoint["name"]))
+            token_file = ensure_token(self._specification.storage, endpoint["name"])
+            self._traffic.start(endpoint["url"], token_file, endpoint["certificate"])
         self._view.look(status, runner)
 
 

@@ -13,6 +13,7 @@ SERVE_KEYS = (
     "port",
     "grpc_port",
     "ingress",
+    "tls",
     "replicas",
     "cpu",
     "gpu",
@@ -66,6 +67,7 @@ class ServeSpecification:
     priority: str = "serving"
     replica_gpus: float = 0.0
     ingress: str = "auto"
+    tls: tuple[str, str] | None = None  # paths of the certificate and of its key
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
@@ -90,6 +92,7 @@ class ServeSpecification:
             choice_of("serve.priority", section.get("priority", PRIORITIES[0]), PRIORITIES),
             float(number_of("serve.gpu", section.get("gpu", 0), 0)),
             choice_of("serve.ingress", section.get("ingress", INGRESSES[0]), INGRESSES),
+            _tls(section.get("tls")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,6 +109,7 @@ class ServeSpecification:
             **({"gpu": self.replica_gpus} if self.replica_gpus else {}),
             **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
             **({} if self.ingress == INGRESSES[0] else {"ingress": self.ingress}),
+            **({} if self.tls is None else {"tls": {"certificate": self.tls[0], "key": self.tls[1]}}),
         }
         return whole | ({"scale": self.scale.to_dict(), "priority": self.priority} if is_elastic else {})
 
@@ -117,6 +121,15 @@ def _replicas(given: Any) -> tuple[int, int]:
     section = section_of("serve.replicas", given, ("min", "max"))
     least = number_of("serve.replicas.min", section.get("min", 1), 1, whole=True)
     return least, number_of("serve.replicas.max", section.get("max", least), least, whole=True)
+
+
+def _tls(given: Any) -> tuple[str, str] | None:
+    if given is None:
+        return None
+    section = section_of("serve.tls", given, ("certificate", "key"))
+    if set(section) != {"certificate", "key"}:
+        raise refusal("serve.tls", given, "it takes two paths, certificate and key, of files in PEM form")
+    return text_of("serve.tls.certificate", section["certificate"]), text_of("serve.tls.key", section["key"])
 
 
 def _rollout(given: Any) -> RolloutPlan:

@@ -17,6 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy import EndpointAddress, Replicas, replicas_of, start_endpoint
+from deploy.tls import Tls
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
@@ -285,6 +286,7 @@ class Runner:
                     port=serve.port,
                     grpc_port=serve.grpc_port,
                     ingress=serve.ingress,
+                    tls=None if serve.tls is None else Tls(*serve.tls),
                     scale=scale_of(serve),
                 )
                 self._endpoint_error = ""
@@ -301,5 +303,6 @@ def _endpoint_dict(address: EndpointAddress) -> dict[str, Any]:
         "asked_port": address.asked_port,
         "grpc_port": address.grpc_port,
         "ingress": address.ingress,
+        "certificate": address.certificate,
         "token_file": str(address.token_file),
     }

@@ -107,6 +107,13 @@ def test_a_decision_from_outside_is_the_golden_form_and_its_address(name):
     assert replay([course]) == replay([COURSE[: len(course)]])
 
 
+def test_a_place_with_tls_is_the_golden_form_and_its_files():
+    place = Place("127.0.0.1", 8000, "/", None, ("/c.pem", "/k.pem"))
+    (event,) = decide_place(EndpointState(), place, at=golden("placed")["at"])
+    assert event == {**golden("placed"), "tls": ["/c.pem", "/k.pem"]}
+    assert replay([[plain(event)]]).place == place
+
+
 @pytest.mark.parametrize("contest", [None, Contest(3, 2, "file:///b", 0.05, 0.005)])
 def test_a_routing_travels_as_plain_data(contest):
     routing = Routing(3, 1, "file:///a", contest)
