@@ -7,6 +7,7 @@ word that every replica serves it, and requests lost (no 2xx after one retry of 
 network, export it, compare it with its bundle.
 
     python benchmarks/promotion.py --quick --json results/promotion.json
+    python benchmarks/promotion.py --replicas 3 --ingress haproxy --json results/promotion_3.json
 """
 
 import argparse
@@ -185,7 +186,7 @@ def run(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     rounds = 1 if arguments.quick else arguments.rounds
     ray.init(
         address="local",
-        num_cpus=3,
+        num_cpus=max(3, arguments.replicas),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
@@ -193,7 +194,11 @@ def run(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     )
     try:
         address = start_endpoint(
-            "promotion", directory / "runs", port=0, scale=Scale(arguments.replicas, arguments.replicas)
+            "promotion",
+            directory / "runs",
+            port=0,
+            ingress=arguments.ingress,
+            scale=Scale(arguments.replicas, arguments.replicas),
         )
         handle = endpoint_handle("promotion")
         handle.promote(str(make_bundle(directory, 0)), who="benchmark", why="the first one")
@@ -206,6 +211,7 @@ def run(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     finally:
         ray.shutdown()
     ours = {key: summary([result[key] for result in results]) for key in results[0] if key != "errors"}
+    ours["ingress"], ours["replicas"] = address.ingress, arguments.replicas
     ours["errors"] = [error for result in results for error in result["errors"]]
     if arguments.export:
         export = measure_export(directory / "export", 10 if arguments.quick else 50)
@@ -222,6 +228,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def print_table(ours: dict[str, Any]) -> None:
+    print(f"behind {ours['ingress']}, replicas: {ours['replicas']}")
     print(f"{'promotion under load':28} {'median':>12} {'low':>12} {'high':>12}")
     for key, value in ours.items():
         if isinstance(value, dict):
@@ -238,6 +245,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds without --quick (5)")
     parser.add_argument("--threads", type=int, default=2, help="client threads (2)")
     parser.add_argument("--replicas", type=int, default=1, help="replicas (1)")
+    parser.add_argument(
+        "--ingress", choices=("auto", "haproxy", "serve"), default="auto", help="in front of them (auto)"
+    )
     parser.add_argument("--export", action="store_true", help="measure checkpoint to decision too (loads torch)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promotion-") as directory:

@@ -1,0 +1,116 @@
+"""What it costs when a process in front of an endpoint's replicas, or one of them, is killed with -9 under load."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from under_load import Load, Shop, wait_until
+
+from deploy import EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy.ingress import haproxy_binary
+from orchestrator.process_graph.session import end_session
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(haproxy_binary() is None, reason="there is no wheel with HAProxy for this system"),
+]
+
+REPLICAS = 3
+KILLS = 3
+PORT = 18431
+START = """
+import json, sys
+from deploy import Scale, start_endpoint
+from orchestrator.process_graph.session import start_session
+
+start_session(sys.argv[1], reserved_cpus=1, say=lambda line: None)
+address = start_endpoint("kept", sys.argv[1], port=int(sys.argv[2]), ingress="haproxy", scale=Scale(cpus=0.5))
+print(json.dumps([address.port, address.ingress]))
+"""
+
+
+@pytest.fixture(scope="module")
+def address(ray_session: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointAddress]:
+    stop_serve()  # where another test left it
+    storage = tmp_path_factory.mktemp("runs")
+    yield start_endpoint("animals", storage, port=18430, ingress="haproxy", scale=Scale(REPLICAS, REPLICAS, 0.5))
+    stop_endpoint("animals")
+    assert stop_serve()
+
+
+def haproxies(port: int) -> list[psutil.Process]:
+    """Returns the HAProxies that listen on the port."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            listens = process.name() == "haproxy" and any(
+                each.laddr.port == port for each in process.net_connections("tcp") if each.status == "LISTEN"
+            )
+        except psutil.Error:
+            continue
+        found += [process] if listens else []
+    return found
+
+
+def pids() -> set[int]:
+    return {replica["pid"] for replica in endpoint_handle("animals").status()["replicas"]}
+
+
+def test_a_killed_replica_costs_no_request(address: EndpointAddress, tmp_path: Path) -> None:
+    endpoint_handle("animals").promote(Shop(tmp_path).make("ant"))
+    wait_until(lambda: len(pids()) == REPLICAS)
+    with Load(address) as load:
+        for _ in range(KILLS):
+            before = pids()
+            os.kill(min(before), signal.SIGKILL)
+            wait_until(lambda before=before: len(pids()) == REPLICAS and min(before) not in pids())
+    assert load.errors == []
+
+
+def test_a_killed_haproxy_is_started_again_with_its_routes(address: EndpointAddress, tmp_path: Path) -> None:
+    endpoint_handle("animals").promote(Shop(tmp_path).make("bee"))
+    wait_until(lambda: len(pids()) == REPLICAS)
+    with Load(address, pause=0.02) as load:
+        (haproxy,) = haproxies(address.port)
+        killed = time.monotonic()
+        haproxy.kill()
+        wait_until(lambda: any(answer["begun"] > killed for answer in load.answers), what="an answer after the kill")
+    after = min(answer["begun"] for answer in load.answers if answer["begun"] > killed)
+    print(f"answers came {after - killed:.1f} s after HAProxy was killed; {len(load.errors)} requests failed")
+    # nobody listened, or the connection broke: no status, so that no client takes it for an answer
+    assert [error for error in load.errors if "status" in error] == []
+    assert [error for error in load.errors if error["begun"] > after] == []
+
+
+def kept(storage: Path) -> list[object]:
+    done = subprocess.run(
+        [sys.executable, "-c", START, str(storage), str(PORT)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    found: list[object] = json.loads(done.stdout)
+    return found
+
+
+def test_a_killed_session_leaves_its_port_to_the_next(tmp_path: Path) -> None:
+    try:
+        assert kept(tmp_path) == [PORT, "HAProxy"]
+        (haproxy,) = haproxies(PORT)
+        keeper = json.loads((tmp_path / ".session.json").read_text())["keeper"]["pid"]
+        family = [psutil.Process(keeper), *psutil.Process(keeper).children(recursive=True)]
+        for process in family:
+            if process.name() != "haproxy" and process.is_running():
+                process.kill()
+        assert kept(tmp_path) == [PORT, "HAProxy"]
+        (new,) = haproxies(PORT)
+        assert new.pid != haproxy.pid
+        assert not haproxy.is_running() or haproxy.status() == psutil.STATUS_ZOMBIE
+    finally:
+        end_session(tmp_path)
+    wait_until(lambda: not haproxies(PORT), what="the end of the last HAProxy")
