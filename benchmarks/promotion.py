@@ -245,9 +245,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds without --quick (5)")
     parser.add_argument("--threads", type=int, default=2, help="client threads (2)")
     parser.add_argument("--replicas", type=int, default=1, help="replicas (1)")
-    parser.add_argument(
-        "--ingress", choices=("auto", "haproxy", "serve"), default="auto", help="before them (auto)"
-    )
+    parser.add_argument("--ingress", choices=("auto", "haproxy", "serve"), default="auto", help="before them (auto)")
     parser.add_argument("--export", action="store_true", help="measure checkpoint to decision too (loads torch)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promotion-") as directory:
