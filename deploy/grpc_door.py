@@ -35,8 +35,15 @@ def close() -> list[Any]:
     return []
 
 
-def keep_inside() -> None:
-    """Has this replica's server for calls of other deployments listen on loopback; to be called before it starts."""
+def close_replica(is_private: bool) -> None:
+    """Does as `close` in a replica, whose own callback is another one; to be called before its servers start.
+
+    Where the endpoint is private its server for calls of other deployments listens on loopback, too.
+    """
+    if SETTINGS in os.environ:
+        close()
+    if not is_private:
+        return
     add_port = replica.add_port_to_grpc_server
 
     def add_loopback(server: Any, address: str) -> int:

@@ -23,7 +23,7 @@ from deploy.call_cost import CallCost, measure_cost
 from deploy.copies import open_bundle
 from deploy.denials import write_for_ever
 from deploy.following import JournalFollower
-from deploy.grpc_door import keep_inside
+from deploy.grpc_door import close_replica
 from deploy.grpc_service import GrpcService
 from deploy.key_following import KeyFollower
 from deploy.metrics import Reading, Standing
@@ -60,8 +60,7 @@ class EndpointReplica(GrpcService):
         on_gpu: bool = False,
         latency_seconds: float | None = None,
     ) -> None:
-        if is_private:
-            keep_inside()
+        close_replica(is_private)
         self._threads, self._on_gpu = threads, on_gpu
         self._identity, self._started = secrets.token_hex(4), time.time()
         self._slot = ModelSlot()
