@@ -44,6 +44,7 @@ class Digits:
 def main() -> None:
     directory, port = sys.argv[1:]
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as for ours: see benchmarks/endpoint.py
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"  # the default, whatever ours is asked to have
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))
     serve.run(Digits.bind(directory))
