@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import joblib
 import numpy as np
 import orjson
@@ -126,6 +127,20 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise TimeoutError(f"no server at port {port} after {START_SECONDS:g} s: {process.args!r}")
 
 
+def wait_for_an_answer(arm: Arm) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    body = {"rows": load_digits().data[:1].tolist()}
+    with httpx.Client(headers={"authorization": f"Bearer {arm.token}"}, timeout=10.0) as client:
+        while time.monotonic() < deadline:
+            try:
+                if client.post(f"http://127.0.0.1:{arm.port}{arm.path}", json=body).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+    raise TimeoutError(f"{arm.name} does not answer after {START_SECONDS:g} s")
+
+
 def served(kind: str, name: str, place: Path) -> Any:
     port = free_port()
     return running(name, [sys.executable, str(PEERS / "served.py"), kind, str(place), str(port)], port)
@@ -147,17 +162,17 @@ def ours(place: Path, directory: Path, replicas: int) -> Iterator[Arm]:
     try:
         address = start_endpoint("digits", directory / "runs", port=0, scale=Scale(replicas, replicas))
         endpoint_handle("digits").promote(str(place / "bundle"), who="benchmark", why="to have an answer")
-        pids = [process.pid for process in psutil.process_iter() if is_replica(process)]
+        pids = [pid for pid in psutil.pids() if "ray::ServeReplica:digits" in command_of(pid)]
         yield Arm("ours", address.port, token=address.token, processes=pids)
     finally:
         ray.shutdown()
 
 
-def is_replica(process: psutil.Process) -> bool:
+def command_of(pid: int) -> str:
     try:
-        return "ray::ServeReplica:digits" in " ".join(process.cmdline())
+        return " ".join(psutil.Process(pid).cmdline())
     except psutil.Error:
-        return False
+        return ""
 
 
 @contextmanager
@@ -167,7 +182,8 @@ def default_serve(place: Path) -> Iterator[Arm]:
     with running(
         "Ray Serve + FastAPI", [sys.executable, str(PEERS / "default_serve.py"), str(place), str(port)], port
     ) as arm:
-        arm.processes = ()  # its processes are Ray's: proxy and replica are not to be told from the rest
+        wait_for_an_answer(arm)  # the proxy listens before there is a replica
+        arm.processes = [pid for pid in psutil.pids() if "ray::ServeReplica:default" in command_of(pid)]
         yield arm
 
 
@@ -279,6 +295,8 @@ def compare(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             arms.append(stack.enter_context(bentoml(place)))
         else:
             left_out.append("BentoML could not be installed")
+        for arm in arms:
+            wait_for_an_answer(arm)
         measure(arms, cells, rounds, seconds, directory)
     return {"arms": arms, "left_out": left_out, "cells": cells}
 

@@ -1,7 +1,7 @@
 """Which kind of body comes and which one goes: Content-Type and Accept (RFC 9110, 8.3 and 12.5.1)."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 
 from deploy.asgi import Refusal, Scope, header
@@ -41,8 +41,10 @@ def answer_media(scope: Scope) -> str:
     Raises:
         Refusal: 406 when it takes none of ours.
     """
+    if header(scope, b"accept") is None:
+        return JSON
     given = [value for key, value in scope["headers"] if key.lower() == b"accept"]
-    if not given or given == [b"*/*"]:
+    if given == [b"*/*"]:
         return JSON
     weights = dict.fromkeys(spoken(), (0, 0.0))  # of each kind: how precisely it was meant, and how much it is liked
     for media, weight in _accepted(b",".join(given)):
@@ -75,6 +77,7 @@ def _precision(media: str, ours: str) -> int:
     return 2 if media == f"{family}/*" else 1 if media == "*/*" else 0
 
 
+@lru_cache(64)  # clients say the same each time
 def _parsed(value: bytes) -> tuple[str, dict[str, str]]:
     media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
     pairs = (parameter.partition("=") for parameter in parameters)

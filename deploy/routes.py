@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from deploy.asgi import Refusal
@@ -48,6 +49,7 @@ class Route:
     decision: str | None = None
 
 
+@lru_cache(64)  # nearly all requests are for the same two or three; what is refused is not kept
 def find_route(method: str, path: str) -> Route:
     """Returns what the request asks for.
 
