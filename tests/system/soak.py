@@ -44,6 +44,7 @@ KINDS = {
     "ray::EndpointActor": "endpoint actor",
     "ray::ServeController": "controller",
     "ray::ProxyActor": "proxy",
+    "ray::HAProxyManager": "HAProxy's manager",
 }
 
 
@@ -153,10 +154,10 @@ def found_processes() -> dict[str, psutil.Process]:
     found: dict[str, psutil.Process] = {}
     for process in psutil.Process().children(recursive=True):
         try:
-            line = " ".join(process.cmdline())
+            line = "HAProxy" if process.name() == "haproxy" else " ".join(process.cmdline())
         except psutil.Error:
             continue
-        kind = next((kind for mark, kind in KINDS.items() if line.startswith(mark)), None)
+        kind = next((kind for mark, kind in {**KINDS, "HAProxy": "HAProxy"}.items() if line.startswith(mark)), None)
         if kind == "replica":
             kind = f"replica {sum(name.startswith('replica') for name in found) + 1}"
         if kind is not None:
@@ -239,7 +240,7 @@ def soak(directory: Path, seconds: float, *, port: int = 18460, seed: int = 3, t
         assert set(found_processes().values()) == before, "a process died"
         assert load.errors == [], load.errors[:5]
     counts = f"{len(load.answers)} answers, {changes.made} changes, {changes.labels} labels"
-    print(f"{counts}, {len(sampler.samples['proxy'])} samples of each process in {seconds / 60:g} minutes")
+    print(f"{counts}, {len(sampler.samples['controller'])} samples of each process in {seconds / 60:g} minutes")
     courses = sampler.courses()
     print(*courses, sep="\n", flush=True)
     return courses

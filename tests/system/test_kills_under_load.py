@@ -37,6 +37,7 @@ REPLICAS = 2
 # Who is not on a request's way costs none. A replica takes those with it that are at it or on their way there: with
 # each client's one at a time, a few; no more than these, of hundreds.
 MOST_FAILED = {"replica": 10 * CLIENTS, "endpoint actor": 0, "controller": 0}
+NEEDED = {"replica", "endpoint actor", "controller"}  # and a proxy, Serve's own or HAProxy
 TIMES = int(os.environ.get("KILLS", "1"))
 
 
@@ -70,20 +71,29 @@ def address(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert stop_serve()
 
 
-def is_whole(handle: EndpointHandle, version: int) -> bool:
-    """Whether as many replicas as there should be serve the rollout, and Serve's own processes are there."""
+def is_whole(handle: EndpointHandle, version: int, here: set[str]) -> bool:
+    """Whether as many replicas as there should be serve the rollout, and a process of each kind is there."""
     there = [replica["contender"] for replica in handle.status()["replicas"]]
-    kinds = {name.rstrip(" 0123456789") for name in found_processes()}
-    return there == [version] * REPLICAS and {"replica", "endpoint actor", "controller", "proxy"} <= kinds
+    kinds = found_kinds()
+    return there == [version] * REPLICAS and kinds >= here
+
+
+def found_kinds() -> set[str]:
+    return set(map(kind_of, found_processes()))
+
+
+def kind_of(name: str) -> str:
+    """A replica without its number."""
+    return name.rstrip(" 0123456789")
 
 
 def kill(victim: str, process: psutil.Process, load: Load, handle: EndpointHandle, version: int) -> Kill:
     """Kills it, waits until all is well again, and returns what it cost."""
-    answers, errors = len(load.answers), len(load.errors)
+    answers, errors, here = len(load.answers), len(load.errors), found_kinds()
     began = time.monotonic()
     process.send_signal(signal.SIGKILL)
     process.wait(RECOVERY_SECONDS)
-    wait_until(lambda: is_whole(handle, version), RECOVERY_SECONDS, f"a successor of the {victim}")
+    wait_until(lambda: is_whole(handle, version, here), RECOVERY_SECONDS, f"a successor of the {victim}")
     whole = time.monotonic() - began
 
     def is_calm() -> bool:
@@ -106,14 +116,15 @@ def test_what_each_death_costs(address: EndpointAddress, tmp_path: Path, record_
     handle, shop = endpoint_handle("killed"), Shop(tmp_path)
     handle.promote(shop.make("ant"))
     version = int(handle.offer(shop.make("bee"), RolloutPlan("canary", (0.5,), 3600.0, alpha=1e-12))["version"])
-    wait_until(lambda: is_whole(handle, version), what="all processes")
-    victims = ["replica", "endpoint actor", "controller", "proxy"] * TIMES
+    wait_until(lambda: is_whole(handle, version, NEEDED), what="all processes")
+    victims = sorted(found_kinds()) * TIMES
+    assert set(victims) >= NEEDED
     random.Random(SEED).shuffle(victims)
     print(f"KILLS_SEED={SEED}\n{HEAD}")
     kills = []
     with Load(address, CLIENTS, PAUSE_SECONDS) as load:
         for victim in victims:
-            found = next(process for name, process in found_processes().items() if name.startswith(victim))
+            found = next(process for name, process in found_processes().items() if kind_of(name) == victim)
             kills.append(kill(victim, found, load, handle, version))
             print(kills[-1], flush=True)
     assert {answer["predictions"][0] for answer in load.answers} == {"ant", "bee"}
