@@ -82,10 +82,10 @@ class Answer:
 class Client:
     """Sends rows to an endpoint and counts how it went. For one thread; each thread takes a client of its own.
 
-    A connection that breaks, and a 429 or 503, are tried again, with growing pauses or after what `Retry-After` says:
-    a prediction changes nothing, so asking twice is safe. An answer that does not come within the time is not asked for
-    again, nor is any other refusal. `requests` counts calls of `predict`, `failed` those that ended in an error,
-    `retried` further attempts.
+    A connection that breaks, a 429 or 503, and a proxy's word that the replica died are tried again, with growing
+    pauses or after what `Retry-After` says: a prediction changes nothing, so asking twice is safe. An answer that does
+    not come within the time is not asked for again, nor is any other refusal. `requests` counts calls of `predict`,
+    `failed` those that ended in an error, `retried` further attempts.
 
     Args:
         url: of the endpoint.
@@ -201,8 +201,8 @@ class Client:
             except httpx.TransportError as error:  # a slow answer: asked again it would take as long
                 raise self._unreachable(error) from error
             else:
-                busy = response.status_code in BUSY
-                pause = tries.next_pause(asked_pause(response.headers.get("retry-after"))) if busy else None
+                is_lost = response.status_code in BUSY or _is_of_a_proxy(response)
+                pause = tries.next_pause(asked_pause(response.headers.get("retry-after"))) if is_lost else None
                 if pause is None:
                     return response
             self.retried += 1
@@ -213,6 +213,12 @@ class Client:
             f"The endpoint {self.url} cannot be reached ({type(error).__name__}: {error}). "
             "Is it running? `orchestrator status` says so, `orchestrator serve NAME` starts it."
         )
+
+
+def _is_of_a_proxy(response: httpx.Response) -> bool:
+    """Returns whether a proxy says that the replica it had asked is gone; an endpoint's own faults are JSON."""
+    is_json = response.headers.get("content-type", "").startswith(JSON)
+    return response.status_code in (500, 502) and not is_json
 
 
 def _refusal(response: httpx.Response) -> RequestRefused:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,17 @@ import psutil
 import pytest
 from under_load import Load, Shop, wait_until
 
-from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy import (
+    Client,
+    EndpointAddress,
+    EndpointHandle,
+    Scale,
+    endpoint_handle,
+    start_endpoint,
+    stop_endpoint,
+    stop_serve,
+)
+from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -112,6 +123,27 @@ def kill(victim: str, process: psutil.Process, load: Load, handle: EndpointHandl
     )
 
 
+class Patient(threading.Thread):
+    """A client that asks again where it may, as `deploy.Client` does by itself."""
+
+    def __init__(self, address: EndpointAddress) -> None:
+        super().__init__(name="patient", daemon=True)
+        self._address = address
+        self.over = threading.Event()
+        self.errors: list[str] = []
+        self.retried = 0
+
+    def run(self) -> None:
+        """Asks until it is told to stop."""
+        with Client(self._address.url, self._address.token, timeout_seconds=30.0) as client:
+            while not self.over.wait(PAUSE_SECONDS):
+                try:
+                    client.predict([{"width": 1.0, "height": 2.0}])
+                except EndpointError as error:
+                    self.errors.append(str(error))
+                self.retried = client.retried
+
+
 def test_what_each_death_costs(address: EndpointAddress, tmp_path: Path, record_property: Any) -> None:
     handle, shop = endpoint_handle("killed"), Shop(tmp_path)
     handle.promote(shop.make("ant"))
@@ -122,11 +154,20 @@ def test_what_each_death_costs(address: EndpointAddress, tmp_path: Path, record_
     random.Random(SEED).shuffle(victims)
     print(f"KILLS_SEED={SEED}\n{HEAD}")
     kills = []
+    patient = Patient(address)
+    patient.start()
+    unmended: Counter[str] = Counter()
     with Load(address, CLIENTS, PAUSE_SECONDS) as load:
         for victim in victims:
+            before = len(patient.errors)
             found = next(process for name, process in found_processes().items() if kind_of(name) == victim)
             kills.append(kill(victim, found, load, handle, version))
+            unmended[victim] += len(patient.errors) - before
             print(kills[-1], flush=True)
+    patient.over.set()
+    patient.join()
+    print(f"a client that asks again, did so {patient.retried} times; failed: {dict(unmended)}")
+    assert {victim for victim, count in unmended.items() if count} <= {"proxy", "HAProxy"}, patient.errors
     assert {answer["predictions"][0] for answer in load.answers} == {"ant", "bee"}
     for one in kills:
         assert one.next_answer < RECOVERY_SECONDS

@@ -80,6 +80,8 @@ def test_client_sends_the_token_and_reads_who_answered():
         httpx.ReadError("reset"),
         busy(429),
         busy(503),
+        httpx.Response(500, text="The actor died unexpectedly before finishing this task."),
+        httpx.Response(502, html="<h1>502 Bad Gateway</h1>"),
     ],
 )
 def test_what_may_be_asked_again_is_with_growing_pauses(failure):
@@ -140,6 +142,7 @@ def test_an_endpoint_that_cannot_be_reached_is_an_error_with_what_to_do(failure,
         (httpx.Response(500, json=[1]), r"status 500: \[1\]"),
         (httpx.Response(413, json={"error": "too large"}), "status 413: too large"),
         (busy(503), "status 503: busy"),
+        (httpx.Response(500, json={"error": "The endpoint failed"}), "status 500: The endpoint failed"),
     ],
 )
 def test_a_refusal_is_an_error_with_its_status_and_reason(response, reason):
