@@ -161,8 +161,8 @@ def ours(place: Path, directory: Path, replicas: int) -> Iterator[Arm]:
     )
     try:
         address = start_endpoint("digits", directory / "runs", port=0, scale=Scale(replicas, replicas))
-        endpoint_handle("digits").promote(str(place / "bundle"), who="benchmark", why="to have an answer")
-        pids = [pid for pid in psutil.pids() if "ray::ServeReplica:digits" in command_of(pid)]
+        promoted = endpoint_handle("digits").promote(str(place / "bundle"), who="benchmark", why="to have an answer")
+        pids = [replica["pid"] for replica in promoted["replicas"]]
         yield Arm("ours", address.port, token=address.token, processes=pids)
     finally:
         ray.shutdown()
