@@ -45,7 +45,7 @@ def mended(configuration: str, *, errors: dict[int, str], certificate: str | Non
     Args:
         configuration: Serve's.
         errors: paths of the files with the answers for statuses that HAProxy gives itself.
-        certificate: path of the file with the certificate and its key; None for no TLS.
+        certificate: path of the file with the certificate, its key beside it with `.key` behind; None for no TLS.
     """
     made = []
     for head, lines in _sections(configuration):
@@ -137,6 +137,12 @@ def _write(path: str, content: str) -> str:
     return path
 
 
+def _link(file: str, path: str) -> None:
+    beside = f"{path}.{os.getpid()}"
+    os.symlink(file, beside)
+    os.rename(beside, path)
+
+
 def _error(status: int, reason: str) -> str:
     body = json.dumps({"error": reason})
     again = f"Retry-After: {RETRY_AFTER_SECONDS}\r\n" if status == 503 else ""
@@ -175,8 +181,9 @@ def main(arguments: list[str]) -> None:
     _own(directory)
     certificate = None
     if settings["tls"] is not None:
-        parts = [_read(settings["tls"][kind]) for kind in ("certificate", "key")]
-        certificate = _write(os.path.join(directory, "tls.pem"), "\n".join(parts))
+        certificate = os.path.join(directory, "tls.pem")  # HAProxy looks for the key beside it; neither is copied
+        _link(settings["tls"]["certificate"], certificate)
+        _link(settings["tls"]["key"], f"{certificate}.key")
     errors = {status: os.path.join(directory, f"{status}.http") for status in ERRORS}
     for status, reason in ERRORS.items():
         _write(errors[status], _error(status, reason))
