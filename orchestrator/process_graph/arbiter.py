@@ -61,7 +61,7 @@ def fitting_workers(
     least = specification.worker_floor if is_loaded else max(1, specification.worker_floor)
     fitting = sum(places.values())
     total = max(least, min(fitting, resources.concurrent or fitting))
-    return Places(total, places if is_loaded and fitting >= least else None)
+    return Places(total, places if serve is not None and fitting >= least else None)
 
 
 def _place(rooms: dict[str, dict[str, float]], need: Room, worker: Room, replicas: int, there: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deploy import EndpointAddress, Replicas, replicas_of, start_endpoint
 from deploy.tls import Tls
 from orchestrator.domain.rollout import RolloutPlan
+from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
 from orchestrator.process_graph.arbiter import reserved_replicas, scale_of
@@ -40,6 +41,7 @@ MISSED_SECONDS = 2 * OUTAGE_SECONDS  # a storage that is missed is spoken of for
 RETRY_SECONDS = 1.0  # before a Tune experiment that broke is begun anew
 HOSTS_SECONDS = 3.0  # between looks at which hosts there are
 ENDPOINT_SECONDS = 5.0  # before an endpoint that did not come up is tried again
+PLACE_SECONDS = 5.0  # Serve finds a host for a replica in less, where there is room on one
 LOAD_SECONDS = 0.3  # between looks at how many replicas are wanted, where they come and go
 UNWATCHED_SECONDS = 600.0  # after the end: whoever watches releases the actors, and nobody may have
 MOST_BREAKS = 3  # a Tune that breaks at once, again and again, is not going to work
@@ -67,6 +69,7 @@ class Runner:
         self._beats: dict[str, Any] = {}
         self._look_at_hosts_at = 0.0
         self._look_at_load_at = 0.0
+        self._placed_at = time.monotonic()  # when the least of replicas last had a place, or were not asked for
         self._replicas = Replicas()
         # how many workers may stay, in all and on each host, where replicas need the room of the others
         self._room: tuple[int, Mapping[str, int] | None] | None = None
@@ -234,29 +237,39 @@ class Runner:
     def _follow_load(self) -> None:
         """Looks how many replicas the endpoint asks for, and has as many workers as fit beside them."""
         serve = self._specification.serve
-        if serve is None or self._endpoint is None or not scale_of(serve).is_elastic:
-            return
-        if time.monotonic() < self._look_at_load_at:
+        if serve is None or time.monotonic() < self._look_at_load_at:
             return
         self._look_at_load_at = time.monotonic() + LOAD_SECONDS
         before, self._replicas = self._replicas, replicas_of(serve.name)
-        if before != self._replicas:
-            self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
-        if reserved_replicas(serve, self._replicas.asked) > serve.replicas:
+        lacks_a_place = self._lacks_a_place(serve)
+        if before != self._replicas or lacks_a_place:
+            self.slots = self._wanted_slots(lacks_a_place)
+        if reserved_replicas(serve, self._replicas.asked) > serve.replicas or lacks_a_place:
             places = worker_slots(self._specification, self._replicas, with_hosts_to_come=False)
             self._room = places.total, places.hosts
         else:
             self._room = None
+
+    def _wanted_slots(self, lacks_a_place: bool) -> int:
+        """Returns how many workers there should be; none is added while a replica waits for a host of its own."""
+        fitting = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
+        return min(fitting, len(self._watch.workers())) if lacks_a_place and self._watch is not None else fitting
+
+    def _lacks_a_place(self, serve: ServeSpecification) -> bool:
+        """Returns whether one of the least of replicas waits: its room is kept, but not on one host."""
+        if len(self._replicas.hosts) >= min(serve.replicas, self._replicas.asked):
+            self._placed_at = time.monotonic()
+        return time.monotonic() - self._placed_at > PLACE_SECONDS
 
     def _follow_hosts(self) -> None:
         """Has as many workers as the hosts hold that are there now; where hosts went, replicas come first."""
         if time.monotonic() < self._look_at_hosts_at:
             return
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
-        self.slots = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
-        watch = self._watch
+        watch, serve = self._watch, self._specification.serve
+        self.slots = self._wanted_slots(serve is not None and self._lacks_a_place(serve))
         self._tenants.tell(0 if watch is None else watch.running(), self._replicas.asked)
-        if watch is None or self._specification.serve is None:
+        if watch is None or serve is None:
             return
         running = watch.workers()
         if len(running) > worker_slots(self._specification, with_hosts_to_come=False).total:

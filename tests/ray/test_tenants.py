@@ -19,6 +19,7 @@ from trainables.data import load, split
 
 pytestmark = pytest.mark.ray
 
+ROWS = 40  # times 20: each request is at the replica for long enough to be counted there
 PORT = 18432
 
 
@@ -60,7 +61,7 @@ def test_replicas_take_the_room_of_workers_and_give_it_back(running: RunningStud
     endpoint = wait_for(lambda: running.runner_status()["endpoint"], "the endpoint")
     wait_for(lambda: running.status()["champion"], "the first champion")
     wait_for(lambda: workers() == 3, "as many workers as fit beside the least of replicas")
-    rows = split(load("sklearn:digits")).test_x[:20].tolist()
+    rows = split(load("sklearn:digits")).test_x[:20].tolist() * ROWS
     with Connections(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
         wait_for(lambda: replicas_of("tenants").asked == 3, "the endpoint to ask for more replicas")
         wait_for(lambda: workers() == 1, "workers to give their room")

@@ -19,6 +19,7 @@ from deploy.tokens import read_token  # noqa: E402
 from orchestrator.domain.specification import StudySpecification  # noqa: E402
 from trainables.data import load, split  # noqa: E402
 
+ROWS = 40  # times 20: each request is at the replica for long enough to be counted there
 PORT = 18461
 
 
@@ -63,7 +64,7 @@ def test_a_replica_as_large_as_a_host_gets_one_from_the_workers_on_it(hosts: str
         endpoint = wait_for(lambda: running.runner_status()["endpoint"], "the endpoint")
         wait_for(lambda: running.status()["champion"], "the first champion")
         wait_for(lambda: running.status()["states"]["running"] == 4, "two workers on each of the two other hosts")
-        rows = split(load("sklearn:digits")).test_x[:20].tolist()
+        rows = split(load("sklearn:digits")).test_x[:20].tolist() * ROWS
         with Connections(endpoint["url"], read_token(Path(endpoint["token_file"])), rows) as load_on:
             wait_for(lambda: len(set(replicas_of("hosts").hosts)) == 2, "a replica on a second host")
             wait_for(lambda: running.status()["states"]["running"] == 2, "two workers to stay")

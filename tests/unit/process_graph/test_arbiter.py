@@ -68,8 +68,12 @@ def test_replicas_that_run_keep_their_places():
     assert places({}, 2, ("gone", "b")) == {"a": 4, "b": 2, "c": 0}
 
 
-def test_without_load_and_below_the_floor_any_host_is_as_good():
-    assert places({}, 1) is None
+def test_the_least_of_replicas_has_a_place_on_one_host_too():
+    assert places({"cpu": 3}, 1) == {"a": 1, "b": 4, "c": 0}
+
+
+def test_below_the_floor_and_where_nothing_is_served_any_host_is_as_good():
+    assert fitting_workers(study(), HOSTS).hosts is None
     assert places({"cpu": 4}, 2, tuning={"floor": 3}) is None
 
 
