@@ -134,6 +134,9 @@ def test_a_challenger_that_cannot_be_loaded_leaves_everything_as_it_was(replica,
 LABEL = Judgement("x", 1, 0, 1, 1)
 
 
+REPORTED = "an endpoint of these tests alone"
+
+
 class Listener:
     """Takes the place of the endpoint actor's handle, and may be away."""
 
@@ -149,19 +152,19 @@ class Listener:
 @pytest.fixture
 def listener(monkeypatch):
     listener = Listener()
-    monkeypatch.setattr("deploy.reporting.find_handle", lambda name: listener)
+    monkeypatch.setattr("deploy.reporting.find_handle", {REPORTED: listener}.get)  # other tests' replicas go on
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     return listener
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say(listener):
-    Reporter("digits", ModelSlot(), Waiting(), Traffic()).report()
+    Reporter(REPORTED, ModelSlot(), Waiting(), Traffic()).report()
     assert listener.heard == []
 
 
 def test_labels_wait_until_the_endpoint_actor_is_back(listener):
     feedback = Waiting()
-    reporter = Reporter("digits", ModelSlot(), feedback, Traffic())
+    reporter = Reporter(REPORTED, ModelSlot(), feedback, Traffic())
     feedback.add([LABEL])
     listener.is_away = True
     reporter.report()
@@ -176,7 +179,7 @@ def test_labels_wait_until_the_endpoint_actor_is_back(listener):
 def test_each_report_holds_all_that_was_counted(listener, bundle):
     tally, slot = Tally(1.0), ModelSlot()
     slot.put(Served(bundle, 1, 5, Contender(Served(bundle, 2, 5), 5, 0.5, tally)))
-    reporter = Reporter("digits", slot, Waiting(), Traffic())
+    reporter = Reporter(REPORTED, slot, Waiting(), Traffic())
     for _ in range(2):
         tally.challenger(0.1)
         reporter.report()
