@@ -74,8 +74,8 @@ def summing(tmp_path: Any) -> Bundle:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """The calls of this file's models: how many rows each had, and in which thread it was.
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> list[tuple[int, str]]:
+    """The calls of this test's models: how many rows each had, and in which thread it was.
 
     Challengers of other tests, which hang on purpose, may still be at it in threads of their own.
     """
@@ -83,7 +83,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     real = Bundle.score
 
     def score(self: Bundle, numbers: Any) -> Any:
-        if self.schema == SCHEMA:
+        if self.uri.startswith(tmp_path.as_uri()):
             made.append((len(numbers), threading.current_thread().name))
         return real(self, numbers)
 
