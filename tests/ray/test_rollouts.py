@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,16 +273,16 @@ def test_requests_unlike_the_training_data_are_seen_on_all_replicas(
     handle.promote(shop.make("ant", profile=Profile.of(SCHEMA, trained, scores)))
     with Client(address.url, address.token) as client:
 
-        def asked(rows: np.ndarray) -> None:
+        def asked(rows: np.ndarray) -> dict[str, Any]:
+            """Returns what is found after the rows were asked for; of what comes at once, replicas count a sample."""
             for part in np.split(rows, 10):
                 for _ in range(4):  # both replicas
                     client.predict(part.tolist())
+            return handle.drift()
 
-        asked(trained)
-        wait_until(lambda: handle.drift()["rows"] > 600)
+        wait_until(lambda: asked(trained)["rows"] > 600)
         assert handle.drift()["drifted"] == []
-        asked(trained + np.float32([0.0, 3.0]))
-        wait_until(lambda: handle.drift()["drifted"])
+        wait_until(lambda: asked(trained + np.float32([0.0, 3.0]))["drifted"])
     found = handle.drift()
     assert found["drifted"] == ["height"]
     assert found["version"] == handle.status()["version"]
