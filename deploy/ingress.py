@@ -64,6 +64,8 @@ def choose_ingress(asked: str, *, is_private: bool, hosts: int, room: bool) -> I
     hindrance = _hindrance(is_private, hosts, room)
     if hindrance and asked == HAPROXY:
         raise EndpointError(f"HAProxy was asked for as ingress, and it cannot be: {hindrance}.")
+    if asked == AUTO and hosts > 1:
+        hindrance = hindrance or "on the other hosts HAProxy ends with the head, and this goes on answering without it"
     return Ingress(SERVE, hindrance) if hindrance else Ingress(HAPROXY)
 
 

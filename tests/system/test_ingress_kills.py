@@ -15,7 +15,6 @@ from under_load import Load, Shop, wait_until
 
 from deploy import EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
 from deploy.ingress import haproxy_binary
-from orchestrator.process_graph.session import end_session
 
 pytestmark = [
     pytest.mark.system,
@@ -112,5 +111,6 @@ def test_a_killed_session_leaves_its_port_to_the_next(tmp_path: Path) -> None:
         assert new.pid != haproxy.pid
         assert not haproxy.is_running() or haproxy.status() == psutil.STATUS_ZOMBIE
     finally:
-        end_session(tmp_path)
+        # by a process of its own: this one is connected to the Ray that all tests share
+        subprocess.run([sys.executable, "-m", "orchestrator.cli", "down", "--storage", str(tmp_path)], check=True)
     wait_until(lambda: not haproxies(PORT), what="the end of the last HAProxy")
