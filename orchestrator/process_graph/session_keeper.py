@@ -32,6 +32,7 @@ def main() -> None:
     from orchestrator.process_graph.names import NAMESPACE
 
     context = ray.init(
+        address="local",  # whatever other cluster there is on this host, or in the environment
         num_cpus=int(cpus),
         namespace=NAMESPACE,
         include_dashboard=False,
