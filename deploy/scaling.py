@@ -9,9 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ray import serve
-from ray.serve.exceptions import RayServeException
-
 from deploy.serve_instance import replica_details
 from orchestrator.domain.errors import EndpointError
 
@@ -108,21 +105,9 @@ class Replicas:
 def replicas_of(name: str) -> Replicas:
     """Returns the replicas of an endpoint, those that are on their way out left aside; none where that is unknown."""
     there = [replica for replica in replica_details(name) if replica["state"] != "STOPPING"]
-    asked = sum(count for state, count in _states(name) if state != "STOPPING")
-    return Replicas(max(asked, len(there)), tuple(replica["node_id"] for replica in there if replica.get("node_id")))
+    return Replicas(len(there), tuple(replica["node_id"] for replica in there if replica.get("node_id")))
 
 
 def running_replicas(name: str) -> int:
     """Returns how many replicas of an endpoint run; 0 where that cannot be said."""
-    return sum(count for state, count in _states(name) if state == "RUNNING")
-
-
-def _states(name: str) -> list[tuple[str, int]]:
-    """Returns the states of an endpoint's replicas with their numbers."""
-    try:
-        overview = serve.status().applications.get(name)
-    except RayServeException:
-        return []
-    if overview is None:
-        return []
-    return [each for deployment in overview.deployments.values() for each in deployment.replica_states.items()]
+    return sum(replica["state"] == "RUNNING" for replica in replica_details(name))
