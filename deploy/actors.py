@@ -136,7 +136,7 @@ class EndpointActor:
     def _standing(self, state: EndpointState, known: Version) -> dict[str, Any]:
         said: dict[str, Any] = {"version": known.number, "reason": "", "asked": 0}
         if state.rollout is not None and state.rollout.version == known.number:
-            asked = self._evidence.book.total.challenger.asked
+            asked = self._evidence.book.of(state.rollout.number).challenger.asked
             return said | {"state": "rollout", "reason": f"it is at {state.rollout.stage}", "asked": asked}
         if known.number in state.withdrawn:
             return said | {"state": "withdrawn", "reason": state.withdrawn[known.number]}
@@ -163,8 +163,8 @@ class EndpointActor:
                 book.judge(Judgement(*label), challenger)
             events: list[Event] = []
             if state.rollout is not None:
-                now = _now()
-                events = decide_verdict(state, judge(state.rollout, book.total, now), book.total, at=now)
+                now, found = _now(), book.of(state.rollout.number)
+                events = decide_verdict(state, judge(state.rollout, found, now), found, at=now)
             self._evidence.save(at_once=bool(events))
             if events:
                 self._enforce(ledger, events, time.perf_counter(), time.perf_counter())
@@ -294,8 +294,9 @@ class EndpointActor:
 
     def status(self) -> dict[str, Any]:
         """Returns versions, the one that answers, the place, and each running replica's report."""
-        state, evidence = self._open().state, self._evidence.book.total
+        state, book = self._open().state, self._evidence.book
         replicas, errors = self._broadcast("report")
+        rollout = state.rollout
         return {
             "name": self._name,
             "storage": self._storage,
@@ -304,10 +305,10 @@ class EndpointActor:
             "generation": state.generation,
             "current": state.current.to_dict() if state.current else None,
             "versions": [version.to_dict() for version in state.versions.values()],
-            "rollout": None if state.rollout is None else state.rollout.to_dict() | {"evidence": evidence.to_dict()},
+            "rollout": rollout and rollout.to_dict() | {"evidence": book.of(rollout.number).to_dict()},
             "withdrawn": dict(state.withdrawn),
             "frozen": state.frozen,
-            "labels": {version: list(counts) for version, counts in self._evidence.book.versions.items()},
+            "labels": {version: list(counts) for version, counts in book.versions.items()},
             "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
             "replicas": replicas,
             "errors": errors,

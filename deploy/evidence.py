@@ -114,10 +114,9 @@ class EvidenceBook:
             self._labels = replace(self._labels, **{arm: getattr(self._labels, arm) + more})
         return True
 
-    @property
-    def total(self) -> Evidence:
-        """The evidence of all replicas, and the labels."""
-        return sum(self._replicas.values(), self._labels)
+    def of(self, rollout: int) -> Evidence:
+        """Returns the evidence of all replicas and the labels in a rollout; nothing while nobody counted in it."""
+        return sum(self._replicas.values(), self._labels) if rollout == self.rollout else Evidence()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data."""

@@ -199,7 +199,7 @@ def test_the_evidence_is_there_after_a_death(tmp_path):
     file.book.take("a", 5, Evidence(compared=3))
     file.save(at_once=True)
     again = EvidenceFile(str(tmp_path), "digits").book
-    assert (again.rollout, again.total.compared) == (5, 3)
+    assert (again.rollout, again.of(5).compared) == (5, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"rollout": "x"}'])
@@ -207,4 +207,4 @@ def test_evidence_that_cannot_be_read_is_begun_anew(tmp_path, content):
     place = tmp_path / "endpoints" / "digits"
     place.mkdir(parents=True)
     (place / "evidence.json").write_bytes(content)
-    assert EvidenceFile(str(tmp_path), "digits").book.total == Evidence()
+    assert EvidenceFile(str(tmp_path), "digits").book.of(0) == Evidence()

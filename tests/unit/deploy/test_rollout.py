@@ -82,17 +82,18 @@ def test_a_report_that_comes_twice_counts_once_and_replicas_add_up():
     book.begin(7)
     for replica in ("a", "b", "a"):
         book.take(replica, 7, ONE)
-    assert (book.total.challenger.asked, book.total.challenger.failed, book.total.champion.asked) == (6, 2, 20)
+    assert (book.of(7).challenger.asked, book.of(7).challenger.failed, book.of(7).champion.asked) == (6, 2, 20)
 
 
 def test_reports_of_another_rollout_are_passed_over_and_a_new_one_begins_at_nothing():
     book = EvidenceBook()
     book.begin(7)
     book.take("a", 6, ONE)
-    assert book.total == Evidence()
+    assert book.of(7) == Evidence()
     book.take("a", 7, ONE)
+    assert (book.of(7), book.of(9)) == (ONE, Evidence())
     book.begin(9)
-    assert book.total == Evidence()
+    assert book.of(9) == Evidence()
 
 
 def test_a_label_counts_once_for_its_version_and_its_arm():
@@ -102,8 +103,8 @@ def test_a_label_counts_once_for_its_version_and_its_arm():
     assert not book.judge(Judgement("x", version=2, rollout=7, judged=1, wrong=1), challenger=2)
     book.judge(Judgement("y", version=1, rollout=7, judged=2, wrong=0), challenger=2)
     book.judge(Judgement("z", version=1, rollout=0, judged=1, wrong=1), challenger=2)
-    assert (book.total.challenger.judged, book.total.challenger.wrong) == (1, 1)
-    assert (book.total.champion.judged, book.total.champion.wrong) == (2, 0)
+    assert (book.of(7).challenger.judged, book.of(7).challenger.wrong) == (1, 1)
+    assert (book.of(7).champion.judged, book.of(7).champion.wrong) == (2, 0)
     assert book.versions == {1: (3, 1), 2: (1, 1)}
 
 
@@ -113,4 +114,4 @@ def test_the_book_comes_back_as_it_was():
     book.take("a", 7, ONE)
     book.judge(Judgement("x", 2, 7, 1, 1), challenger=2)
     again = EvidenceBook.from_dict(book.to_dict())
-    assert (again.rollout, again.total, again.versions) == (7, book.total, book.versions)
+    assert (again.rollout, again.of(7), again.versions) == (7, book.of(7), book.versions)
