@@ -11,10 +11,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
-
 from deploy.bundle import Lineage, Profile, Schema
 from deploy.copies import open_bundle
 from deploy.decisions import (
@@ -33,8 +29,8 @@ from deploy.endpoint import EndpointState, Event
 from deploy.evidence import Evidence, Judgement
 from deploy.evidence_file import EvidenceFile
 from deploy.ledger import Ledger
+from deploy.replies import Replies
 from deploy.rollout import judge, slow_limit
-from deploy.scaling import running_replicas
 from deploy.versions import Offer, Place, Routing, Version
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
@@ -42,9 +38,6 @@ from orchestrator.domain.rollout import RolloutPlan
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "orchestrator"
-DEPLOYMENT = "replica"
-BROADCAST_SECONDS = 10.0  # a swap takes milliseconds; a replica that needs longer follows the journal by itself
-DOUBT_SECONDS = 10.0
 
 
 def actor_name(name: str) -> str:
@@ -66,8 +59,7 @@ class EndpointActor:
         self._drift = DriftBook()
         self._opening = threading.Lock()
         self._writing = threading.Lock()
-        self._handle: Any = None
-        self._doubt_again_at = 0.0
+        self._replicas = Replies(name)
         self._profile: tuple[str, Profile | None] | None = None  # of the bundle with that digest
 
     def promote(self, bundle_uri: str, lineage: dict[str, Any] | None, who: str, why: str) -> dict[str, Any]:
@@ -236,7 +228,7 @@ class EndpointActor:
 
     def _usual_seconds(self) -> float | None:
         """Returns what nine of ten of the champion's answers take, at the slowest replica."""
-        reports, _ = self._broadcast("report")
+        reports, _ = self._replicas.ask("report")
         return max((report["usual_seconds"] for report in reports if report.get("usual_seconds")), default=None)
 
     def _enforce_checked(self, ledger: Ledger, events: list[Event], start: float) -> dict[str, Any]:
@@ -251,7 +243,7 @@ class EndpointActor:
         changed = ledger.record(events)
         routing = ledger.state.routing
         assert routing is not None, "a decision leaves a version that answers"
-        replicas, errors = self._broadcast("swap", routing.to_dict())
+        replicas, errors = self._replicas.ask("swap", routing.to_dict())
         return {
             "version": routing.version,
             "generation": routing.generation,
@@ -284,7 +276,7 @@ class EndpointActor:
         """Records where the endpoint is reached."""
         ledger = self._open()
         with self._writing:
-            self._handle = None  # whoever places an endpoint may have deployed it anew
+            self._replicas.forget()  # whoever places an endpoint may have deployed it anew
             ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port, tls), at=_now()))
 
     def routing(self) -> dict[str, Any] | None:
@@ -295,7 +287,7 @@ class EndpointActor:
     def status(self) -> dict[str, Any]:
         """Returns versions, the one that answers, the place, and each running replica's report."""
         state, book = self._open().state, self._evidence.book
-        replicas, errors = self._broadcast("report")
+        replicas, errors = self._replicas.ask("report")
         rollout = state.rollout
         return {
             "name": self._name,
@@ -316,7 +308,7 @@ class EndpointActor:
 
     def readings(self) -> list[dict[str, Any]]:
         """Returns the numbers of each running replica, as plain data."""
-        return self._broadcast("reading")[0]
+        return self._replicas.ask("reading")[0]
 
     def _open(self) -> Ledger:
         """Returns the ledger, opened at the first call: an error then reaches who called, which one of a constructor
@@ -325,36 +317,6 @@ class EndpointActor:
             if self._ledger is None:
                 self._ledger = Ledger(self._storage, self._name)
             return self._ledger
-
-    def _broadcast(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
-        """Returns each running replica's answer, and what went wrong; a replica that died is neither."""
-        try:
-            handle = self._handle or serve.get_deployment_handle(DEPLOYMENT, app_name=self._name)
-            self._handle = handle
-            answers = handle.broadcast(method, *given).results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
-        except (DeploymentUnavailableError, RayServeException, KeyError):
-            return [], []  # nothing is deployed, or nothing runs yet; replicas that start later read the journal
-        except TimeoutError as error:
-            return [], [str(error)]
-        failed = [answer for answer in answers if isinstance(answer, Exception)]
-        errors = [str(error) for error in failed if not isinstance(error, RayActorError)]
-        reports = [answer for answer in answers if isinstance(answer, dict)]
-        if not reports or len(errors) < len(failed):
-            self._doubt_handle(len(reports))
-        return reports, errors
-
-    def _doubt_handle(self, reached: int) -> None:
-        """Lets the next call make a new handle where this one misses replicas that run.
-
-        A handle hears of replicas from Serve's controller; one that asked while the controller died may never hear
-        again. A handle costs a thread's work for as long as this process lives, so it is not replaced more often.
-        """
-        now = time.monotonic()
-        if now < self._doubt_again_at:
-            return
-        self._doubt_again_at = now + DOUBT_SECONDS
-        if running_replicas(self._name) > reached:
-            self._handle = None
 
 
 def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:

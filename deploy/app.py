@@ -18,18 +18,31 @@ Every answer says which version and trial gave it, in its body and in its header
 import asyncio
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from deploy.admission import Admission
 from deploy.answer_id import AnswerIds
 from deploy.answers import prediction_answer
-from deploy.arms import Arms, Begun, Manner
-from deploy.asgi import Answer, Receive, Refusal, Scope, Send, header, held_bytes, live_through, read_body, send_answer
+from deploy.arms import Arms, Begun, Manner, Work
+from deploy.asgi import (
+    Answer,
+    Header,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    header,
+    held_bytes,
+    live_through,
+    read_body,
+    send_answer,
+)
 from deploy.asked_model import check_model, loaded
 from deploy.batching import Batcher
 from deploy.bundle import Prediction
-from deploy.deadline import deadline_of
+from deploy.deadline import GRPC_HEADER, TIMEOUT_HEADER, deadline_of
 from deploy.denials import Denials
 from deploy.desk import Desk, origin_of
 from deploy.docs_page import docs_page
@@ -41,8 +54,8 @@ from deploy.openapi import openapi_document
 from deploy.patience import BODY_SECONDS, Patience
 from deploy.predict_rows import read_rows
 from deploy.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
-from deploy.routes import ADMIN, METRICS, PREDICT, find_route
-from deploy.routing_key import header_key, take_key
+from deploy.routes import ADMIN, METRICS, MODEL, PREDICT, find_route
+from deploy.routing_key import KEY_FIELD, KEY_HEADER, header_key, take_key
 from deploy.rows import parse_json
 from deploy.served import ModelSlot, Served
 
@@ -52,6 +65,8 @@ INLINE_BYTES = 16 * 1024  # a larger body may take milliseconds: it leaves the e
 OPEN_PATHS = frozenset({"/v2/health/live", "/docs"})  # the only ones without a token; neither tells of the model
 ROUTE = "orchestrator.route"  # where a connection's scope says which route was found, for whoever counts
 ID_HEADER = b"x-answer-id"
+PLAIN_MEDIA = JSON.encode()
+NOT_PLAIN = frozenset({b"content-encoding", KEY_HEADER, TIMEOUT_HEADER, GRPC_HEADER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,38 @@ class EndpointApp:
             answer = replace(answer, headers=answer.headers + served.headers)
         return await send_answer(send, answer)
 
+    def at_once(self, headers: Sequence[Header], body: bytes) -> Answer | None:
+        """Returns the answer to `POST /predict` where it is plain: small, JSON both ways, with nothing to wait for.
+
+        It is counted as any other. None: nothing has happened, and the request has to come by `__call__`, which also
+        says what is wrong with it.
+
+        Args:
+            headers: all of them, with names in lower case.
+            body: all of it, of `INLINE_BYTES` at most.
+        """
+        served, start, known = self._slot.served, time.perf_counter(), dict(headers)
+        if served is None or len(known) != len(headers) or not _is_plain(known, body):
+            return None
+        size = len(body)
+        try:
+            self.keyring.caller(known.get(b"authorization")).require(*MODEL)
+            self.admission.enter(size)
+        except Refusal:
+            return None
+        try:
+            work = self._work(JSON, JSON, body, served.rollout)
+            worked = self.arms.at_once(served, work, alone=self.admission.inside == 1)
+        except Exception:  # noqa: BLE001 - whatever it is, it comes again the other way, which knows what to say
+            return None
+        finally:
+            self.admission.leave(size)
+        if worked is None:
+            return None
+        self.counts.add(200)
+        self.meter.end(HTTP, PREDICT, 200, time.perf_counter() - start)
+        return worked.answer
+
     async def _answer(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
         try:
             return await self._route(scope, receive, served)
@@ -212,9 +259,15 @@ class EndpointApp:
         if media == JSON and key is None:
             body, key = take_key(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(take_key, body)
 
+        work = self._work(media, wanted, body, served.rollout)
+        return (await self.arms.answer(served, key, work, self.manner(len(body), deadline))).answer
+
+    def _work(self, media: str, wanted: str, body: bytes, rollout: int) -> Work[Answer]:
+        """Returns what reads rows of the kind `media` for a model, and writes its answer as `wanted`."""
+
         def work(model: Served) -> Begun[Answer]:
             def finish(prediction: Prediction) -> Answer:
-                identity = self.ids.make(model.version, served.rollout, prediction)
+                identity = self.ids.make(model.version, rollout, prediction)
                 answer = prediction_answer(wanted, model, prediction)
                 if answer.content is not None:
                     answer.content["id"] = identity
@@ -222,7 +275,7 @@ class EndpointApp:
 
             return Begun(read_rows(media, body, model.bundle.schema, self._settings.max_rows), finish)
 
-        return (await self.arms.answer(served, key, work, self.manner(len(body), deadline))).answer
+        return work
 
     async def _infer(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         body = await read_body(scope, receive, self._settings.max_body_bytes, self._patience)
@@ -249,6 +302,16 @@ class EndpointApp:
         )
         self.feedback.add(judgements)
         return Answer({"accepted": len(judgements)}, 202)
+
+
+def _is_plain(headers: Mapping[bytes, bytes], body: bytes) -> bool:
+    """Returns whether nothing but the rows says how a request is to be answered."""
+    return (
+        headers.get(b"content-type") == PLAIN_MEDIA
+        and headers.get(b"accept") in (None, b"*/*", PLAIN_MEDIA)
+        and NOT_PLAIN.isdisjoint(headers)
+        and KEY_FIELD not in body
+    )
 
 
 def _path(scope: Scope) -> str:

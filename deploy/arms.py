@@ -108,11 +108,34 @@ class Arms:
         self.traffic.add(worked.model.version, worked.model.bundle, worked.rows, worked.prediction)
         return worked
 
+    def at_once(self, served: Served, work: Work[T], *, alone: bool) -> Worked[T] | None:
+        """Returns what `answer` would for a small request of no deadline, where nothing is to be waited for; else None.
+
+        Raises:
+            Refusal: the request is wrong.
+            whatever the model raises.
+        """
+        if served.contender is not None or self._batcher.takes(served, alone=alone):
+            return None
+        worked = self._timed_or_not(served, work)
+        self.traffic.add(worked.model.version, worked.model.bundle, worked.rows, worked.prediction)
+        return worked
+
+    def _timed_or_not(self, served: Served, work: Work[T]) -> Worked[T]:
+        if not self._is_timed():
+            return _answered(work, served)
+        worked, seconds = _timed(work, served, None)
+        self._pace.add(seconds)
+        return worked
+
+    def _is_timed(self) -> bool:
+        self._turn += 1
+        return self._turn % (TIMED_EVERY if self._turn > FIRST else TIMED_FIRST_EVERY) == 0
+
     async def _answer(self, served: Served, key: bytes | None, work: Work[T], manner: Manner) -> Worked[T]:
         contender = served.contender
         if contender is None:
-            self._turn += 1
-            if self._turn % (TIMED_EVERY if self._turn > FIRST else TIMED_FIRST_EVERY) and not manner.beside:
+            if not self._is_timed() and not manner.beside:
                 return await self._ask_untimed(served, work, manner)
             worked, seconds = await self._ask(served, work, manner)
             self._pace.add(seconds)

@@ -136,11 +136,16 @@ async def _next_message(receive: Receive) -> Message:
         raise Refusal(400, "The connection was lost before the whole body had come.") from error
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Sends the answer with its length."""
+def encoded(answer: Answer) -> tuple[list[Header], bytes]:
+    """Returns an answer's headers, its length among them, and its body."""
     body = orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY) if answer.body is None else answer.body
     length = str(len(body)).encode()
-    headers = [(b"content-type", answer.media.encode()), (b"content-length", length), *answer.headers]
+    return [(b"content-type", answer.media.encode()), (b"content-length", length), *answer.headers], body
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Sends the answer with its length."""
+    headers, body = encoded(answer)
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -30,7 +30,7 @@ from deploy.metrics import Reading, Standing
 from deploy.places import journal_directory
 from deploy.ray_metrics import export_for_ever
 from deploy.reporting import report_for_ever
-from deploy.scaling import RATE
+from deploy.scaling import BUSY, RATE
 from deploy.served import Contender, ModelSlot, Served
 from deploy.tally import Tally
 from deploy.tokens import token_of
@@ -73,7 +73,7 @@ class EndpointReplica(GrpcService):
         keys = KeyFollower(storage, name)
         self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name, self._read))
         self._is_private = is_private
-        self._rated = time.monotonic(), 0
+        self._rated: tuple[float, int, float] | None = None
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
         threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
@@ -135,11 +135,12 @@ class EndpointReplica(GrpcService):
         return Reading(standing, self._app.meter.reading())
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Returns the rate at which this replica answered since it was last asked; Serve gives it to the policy."""
-        now, answered = time.monotonic(), self._app.counts.answered
-        since, before = self._rated
-        self._rated = now, answered
-        return {RATE: (answered - before) / max(now - since, 1e-3)}
+        """Returns the rate at which this replica answered since it was last asked, and the share of that time in which
+        this thread, which is the event loop's, computed; Serve gives both to the policy."""
+        now = time.monotonic(), self._app.counts.answered, time.thread_time()
+        seconds, answered, computed = (new - old for new, old in zip(now, self._rated or now, strict=True))
+        self._rated = now
+        return {RATE: answered / max(seconds, 1e-3), BUSY: min(1.0, computed / max(seconds, 1e-3))}
 
     def check_health(self) -> None:
         """Serve's health check: the model has to answer one of its own rows."""

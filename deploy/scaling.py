@@ -1,8 +1,9 @@
-"""How many replicas an endpoint needs: a rule on the requests at once and, where one is asked for, on latency.
+"""How many replicas an endpoint needs: a rule on the requests at once, on how busy the replicas are, and on latency.
 
 Pure, but for the class through which Serve's controller asks it and the question how many it wants now. Latency is not
 measured but follows from what is: requests that are there at once = rate of answers x time that each is there (Little's
-law). It holds for those that wait in front of the replicas, too, which no replica could time.
+law). It holds for those that wait in front of the replicas, too, which no replica could time. Small requests are
+answered in one step of a replica's event loop and are never seen at once; of them the loop's own time tells.
 """
 
 import math
@@ -15,8 +16,9 @@ from orchestrator.domain.errors import EndpointError
 METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default
 WINDOW_SECONDS = 1.5  # over which it is averaged; 30 by default
 MOST_GROWTH = 2.0  # in one step: a rate that is still rising makes latency look worse than it is
-RATE = "answered_per_second"
-"""The name under which a replica tells its rate."""
+MOST_BUSY = 0.8  # of the time, that a replica's event loop computes; requests queue up before it is all of it
+RATE, BUSY = "answered_per_second", "busy_share"
+"""The names under which a replica tells its rate, and which share of the time its event loop computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Scale:
         return self.most > self.least
 
 
-def wanted_replicas(scale: Scale, *, running: int, ongoing: float, rate: float) -> int:
+def wanted_replicas(scale: Scale, *, running: int, ongoing: float, rate: float, busy: float = 0.0) -> int:
     """Returns how many replicas the load needs.
 
     Args:
@@ -50,8 +52,9 @@ def wanted_replicas(scale: Scale, *, running: int, ongoing: float, rate: float) 
         running: replicas that answer now.
         ongoing: requests at once, waiting ones among them.
         rate: answers a second, of all replicas.
+        busy: the time that their event loops compute, of all replicas: 1.5 for two of which one is half idle.
     """
-    wanted = ongoing / scale.ongoing
+    wanted = max(ongoing / scale.ongoing, busy / MOST_BUSY)
     if scale.latency_seconds is not None and rate > 0:
         latency = ongoing / rate
         wanted = max(wanted, min(running * latency / scale.latency_seconds, running * MOST_GROWTH))
@@ -66,10 +69,10 @@ class ScalingPolicy:
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """Returns the number of replicas; see `ray.serve.config.AutoscalingContext`."""
-        rates = (context.aggregated_metrics or {}).get(RATE, {})
-        running = max(1, context.current_num_replicas)
-        ongoing, rate = float(context.total_num_requests), sum(rates.values())
-        return wanted_replicas(self._scale, running=running, ongoing=ongoing, rate=rate), {}
+        told = context.aggregated_metrics or {}
+        rate, busy = (sum(told.get(name, {}).values()) for name in (RATE, BUSY))
+        running, ongoing = max(1, context.current_num_replicas), float(context.total_num_requests)
+        return wanted_replicas(self._scale, running=running, ongoing=ongoing, rate=rate, busy=busy), {}
 
 
 def autoscaling(scale: Scale) -> dict[str, Any]:

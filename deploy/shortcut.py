@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 
 from deploy.app import EndpointApp
 from deploy.asgi import Receive, Scope, Send
+from deploy.direct import install
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ SERVES_OWN = "/-/"
 
 
 def middlewares() -> list[Middleware]:
-    """Returns what Serve puts in front of a replica's application."""
+    """Returns what Serve puts in front of a replica's application; called before it makes the server."""
+    install()
     return [Middleware(Shortcut)]
 
 
@@ -45,6 +47,14 @@ class Shortcut:
         except AttributeError as error:
             logger.warning("Requests go Serve's own way, which is slower: %s", error)
             self._behind = None
+
+    def behind(self) -> tuple[EndpointApp, str] | None:
+        """Returns the application and its prefix, where the server may ask it without this middleware.
+
+        What is answered in one step of the event loop is over before Serve could count that it goes on.
+        """
+        app = None if self._behind is None else self._behind.app
+        return None if self._behind is None or app is None else (app, self._behind.prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -84,9 +94,14 @@ class _Behind:
         loop = self._replica._user_callable_wrapper.event_loop
         return app if isinstance(app, EndpointApp) and loop is asyncio.get_running_loop() else None
 
+    @property
+    def prefix(self) -> str:
+        """What all paths of the application begin with; "/" or "" for nothing."""
+        return self._replica._route_prefix or ""
+
     def enter(self, scope: Scope) -> bool:
         """Counts a request and gives it its prefix as Serve would; returns False for one that is not the endpoint's."""
-        root, prefix = scope.get("root_path", ""), self._replica._route_prefix or ""
+        root, prefix = scope.get("root_path", ""), self.prefix
         path = scope["path"][len(root) :]
         if path.startswith(SERVES_OWN) or not path.startswith(prefix):
             return False

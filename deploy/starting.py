@@ -12,11 +12,12 @@ import ray
 from ray import serve
 
 from deploy import shortcut
-from deploy.actors import DEPLOYMENT, NAMESPACE, EndpointActor, actor_name
+from deploy.actors import NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.ingress import AUTO
 from deploy.replica import EndpointReplica
+from deploy.replies import DEPLOYMENT
 from deploy.scaling import Scale, autoscaling
 from deploy.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
 from deploy.tls import Tls

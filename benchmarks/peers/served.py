@@ -80,8 +80,10 @@ def replica(directory: Path, *, shares: bool) -> Any:
     from deploy.app import AppSettings, EndpointApp
     from deploy.bundle import Bundle
     from deploy.call_cost import measure_cost
+    from deploy.direct import install
     from deploy.served import ModelSlot, Served
 
+    install()  # the protocol that a replica's server has
     bundle = Bundle.open(directory / "bundle")
     bundle.warm_up()
     served, slot = Served(bundle, 1, 1), ModelSlot()

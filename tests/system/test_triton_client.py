@@ -181,7 +181,8 @@ def test_the_lines_of_the_page_work_as_they_stand(
     for kind, text in blocks:
         program = str(OWN) if "tritonclient" in text else sys.executable
         command = ["bash", "-euo", "pipefail", "-c", text] if kind == "sh" else [program, "-c", text]
-        environment = {**os.environ, "PYTHONPATH": "" if program == str(OWN) else str(ROOT)}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # as in an activated .venv
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": "" if program == str(OWN) else str(ROOT)}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         if kind == "sh":

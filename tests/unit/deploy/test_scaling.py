@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.scaling import RATE, Scale, ScalingPolicy, wanted_replicas
+from deploy.scaling import BUSY, MOST_BUSY, RATE, Scale, ScalingPolicy, wanted_replicas
 from orchestrator.domain.errors import EndpointError
 
 SCALE = Scale(1, 6, ongoing=8)
@@ -47,6 +47,19 @@ def test_the_policy_reads_what_the_controller_tells():
     assert policy(told) == (4, {})
     told = SimpleNamespace(aggregated_metrics=None, current_num_replicas=0, total_num_requests=0.0)
     assert policy(told) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("running", "share", "expected"), [(1, 0.5, 1), (1, 0.95, 2), (2, 0.5, 2), (2, 0.3, 1), (3, 1.0, 4)]
+)
+def test_small_requests_that_are_never_there_at_once_count_by_what_they_compute(running, share, expected):
+    told = SimpleNamespace(
+        aggregated_metrics={RATE: {"a": 5000.0}, BUSY: {str(number): share for number in range(running)}},
+        current_num_replicas=running,
+        total_num_requests=0.0,
+    )
+    assert ScalingPolicy(1, 6, 8.0, None)(told) == (expected, {})
+    assert wanted_replicas(SCALE, running=running, ongoing=0, rate=0, busy=running * MOST_BUSY) == running
 
 
 def test_bounds_that_make_no_sense_are_refused():
