@@ -243,7 +243,7 @@ class EndpointActor:
         changed = ledger.record(events)
         routing = ledger.state.routing
         assert routing is not None, "a decision leaves a version that answers"
-        replicas, errors = self._replicas.ask("swap", routing.to_dict())
+        replicas, errors = self._replicas.tell("swap", routing.to_dict())
         return {
             "version": routing.version,
             "generation": routing.generation,

@@ -1,6 +1,7 @@
 """How a replica stays true to the endpoint's journal, whatever message it missed.
 
-The endpoint actor tells running replicas of a promotion at once; one that was starting at that moment finds it here.
+The endpoint actor tells running replicas of a promotion at once; one that was starting or leaving at that moment, and
+has requests all the same, finds it here.
 """
 
 import os
@@ -8,6 +9,11 @@ import os
 from deploy.endpoint import EndpointState, replay
 from deploy.versions import Routing
 from orchestrator.journal import AnyStorage, GrowingLog, Storage, read_journal
+
+FOLLOW_SECONDS = 0.02  # between two looks on a disk, which cost 20 µs each
+FOLLOWED_SECONDS = 0.05  # after which a replica has looked, on a busy host too
+STORE_FOLLOW_SECONDS = 5.0  # an object store is paid for each listing
+YOUNG_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 30.0, 0.5  # of a replica that nobody may know yet
 
 Mark = frozenset[tuple[str, int]]
 

@@ -1,6 +1,7 @@
 """The endpoint from outside its cluster: what an admin decides, over HTTP with a token. Loads no Ray."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import httpx
 import orjson
 
 from deploy.client import RequestRefused
+from deploy.tls import trust
 from orchestrator.domain.errors import EndpointError
 
 DECISION_SECONDS = 60.0  # a replica may have to load a bundle from an object store
@@ -21,12 +23,13 @@ class RemoteEndpoint:
         name: of the endpoint; another one at that address refuses.
         url: of the endpoint, such as http://HOST:8000.
         token: with the scope `admin`, or for `metrics` with that one.
+        verify: whom an https URL is believed: True for the system's authorities, a path for those in a PEM file.
 
     Raises:
-        EndpointError: the address is none.
+        EndpointError: the address is none, or the file cannot be read.
     """
 
-    def __init__(self, name: str, url: str, token: str) -> None:
+    def __init__(self, name: str, url: str, token: str, *, verify: bool | Path = True) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EndpointError(f"{url!r} is no address of an endpoint; give one such as http://HOST:8000")
@@ -35,6 +38,7 @@ class RemoteEndpoint:
         self._http = httpx.Client(
             headers={"authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(DECISION_SECONDS, connect=CONNECT_SECONDS),
+            verify=trust(verify) if isinstance(verify, Path) else verify,
         )
 
     def promote_version(self, version: int, *, why: str, canary: float | None = None) -> dict[str, Any]:

@@ -22,7 +22,13 @@ from deploy.bundle import Bundle
 from deploy.call_cost import CallCost, measure_cost
 from deploy.copies import open_bundle
 from deploy.denials import write_for_ever
-from deploy.following import JournalFollower
+from deploy.following import (
+    FOLLOW_SECONDS,
+    STORE_FOLLOW_SECONDS,
+    STORE_YOUNG_FOLLOW_SECONDS,
+    YOUNG_SECONDS,
+    JournalFollower,
+)
 from deploy.grpc_door import close_replica
 from deploy.grpc_service import GrpcService
 from deploy.key_following import KeyFollower
@@ -38,11 +44,6 @@ from deploy.versions import Contest, Routing
 from orchestrator.domain.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
-
-FOLLOW_SECONDS = 0.25  # how long a replica that missed a message may serve the version before
-# A new replica gets requests a moment before the endpoint actor learns of it and tells it of promotions.
-YOUNG_SECONDS, YOUNG_FOLLOW_SECONDS = 30.0, 0.02
-STORE_FOLLOW_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 5.0, 0.5  # an object store is paid for each listing
 
 
 class EndpointReplica(GrpcService):
@@ -150,9 +151,9 @@ class EndpointReplica(GrpcService):
 
     def _follow(self) -> None:
         born = time.monotonic()
-        young, grown = (YOUNG_FOLLOW_SECONDS, FOLLOW_SECONDS)
+        young = grown = FOLLOW_SECONDS
         if not self._follower.is_local:
-            young, grown = (STORE_YOUNG_FOLLOW_SECONDS, STORE_FOLLOW_SECONDS)
+            young, grown = STORE_YOUNG_FOLLOW_SECONDS, STORE_FOLLOW_SECONDS
         while True:
             time.sleep(young if time.monotonic() - born < YOUNG_SECONDS else grown)
             self._catch_up()

@@ -7,7 +7,9 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
+from deploy.following import FOLLOWED_SECONDS
 from deploy.scaling import running_replicas
+from deploy.serve_instance import replica_details
 
 DEPLOYMENT = "replica"
 BROADCAST_SECONDS = 10.0  # a swap takes milliseconds; a replica that needs longer follows the journal by itself
@@ -48,6 +50,17 @@ class Replies:
             time.sleep(PAUSE_SECONDS)
             reports, errors, lost = self._ask(method, *given)
         return reports, errors
+
+    def tell(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        """Asks what follows from the journal, and returns as `ask` does when all replicas follow it.
+
+        One that has just come, or is about to go, may have requests while no handle knows it. It looks at the journal
+        by itself, and has the time for that.
+        """
+        said = self.ask(method, *given)
+        if len(replica_details(self._name)) > len(said[0]):
+            time.sleep(FOLLOWED_SECONDS)
+        return said
 
     def _ask(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str], int]:
         """Returns the same of the replicas that the handle knows, and how many of them died."""

@@ -16,7 +16,7 @@ from orchestrator.domain.errors import EndpointError
 METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default
 WINDOW_SECONDS = 1.5  # over which it is averaged; 30 by default
 MOST_GROWTH = 2.0  # in one step: a rate that is still rising makes latency look worse than it is
-MOST_BUSY = 0.8  # of the time, that a replica's event loop computes; requests queue up before it is all of it
+MOST_BUSY = 0.65  # of the time, that a replica's event loop computes; beside others on its host it never gets all of it
 RATE, BUSY = "answered_per_second", "busy_share"
 """The names under which a replica tells its rate, and which share of the time its event loop computes."""
 

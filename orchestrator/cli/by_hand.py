@@ -4,13 +4,12 @@ In its cluster the endpoint actor is asked, and studies that feed the endpoint a
 itself is, over HTTP.
 """
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.cli.options import json_option, storage_option
-from orchestrator.cli.outside import endpoint_options, remote_endpoint
+from orchestrator.cli.outside import Outside, outside_options
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint
@@ -35,7 +34,7 @@ why_option = click.option("--why", default="", help="For the endpoint's history.
 )
 @why_option
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
 def promote(
     name: str,
@@ -43,16 +42,15 @@ def promote(
     canary: float | None,
     why: str,
     storage: AnyStorage,
-    address: str | None,
-    token_file: Path | None,
+    outside: Outside | None,
     as_json: bool,
 ) -> None:
     """Let the endpoint NAME answer all requests with VERSION: the challenger, an earlier one, or a withdrawn one.
 
     A study that feeds it is told. One that still runs may put up something better; `freeze` keeps it from that.
     """
-    if address is not None:
-        remote = remote_endpoint(name, address, token_file)
+    if outside is not None:
+        remote = outside.endpoint(name)
         _say(name, remote.promote_version(version, why=why, canary=canary), [], as_json)
         return
     session, handle = running_endpoint(storage, name)
@@ -76,20 +74,19 @@ def promote(
 )
 @why_option
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
 def rollback(
     name: str,
     version: int | None,
     why: str,
     storage: AnyStorage,
-    address: str | None,
-    token_file: Path | None,
+    outside: Outside | None,
     as_json: bool,
 ) -> None:
     """Withdraw the challenger of the endpoint NAME, or let an earlier version answer; a study that feeds it is told."""
-    if address is not None:
-        _say(name, remote_endpoint(name, address, token_file).rollback(version, why=why), [], as_json)
+    if outside is not None:
+        _say(name, outside.endpoint(name).rollback(version, why=why), [], as_json)
         return
     session, handle = running_endpoint(storage, name)
     answer = handle.rollback(version, who="orchestrator rollback", why=why)
@@ -100,40 +97,35 @@ def rollback(
 @click.argument("name")
 @why_option
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
-def freeze(
-    name: str, why: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool
-) -> None:
+def freeze(name: str, why: str, storage: AnyStorage, outside: Outside | None, as_json: bool) -> None:
     """Let nothing change at the endpoint NAME by itself, forward or back, until `unfreeze`."""
-    _freeze(name, why, storage, address, token_file, as_json, frozen=True)
+    _freeze(name, why, storage, outside, as_json, frozen=True)
 
 
 @click.command()
 @click.argument("name")
 @why_option
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
-def unfreeze(
-    name: str, why: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool
-) -> None:
+def unfreeze(name: str, why: str, storage: AnyStorage, outside: Outside | None, as_json: bool) -> None:
     """Let the endpoint NAME change by itself again."""
-    _freeze(name, why, storage, address, token_file, as_json, frozen=False)
+    _freeze(name, why, storage, outside, as_json, frozen=False)
 
 
 def _freeze(
     name: str,
     why: str,
     storage: AnyStorage,
-    address: str | None,
-    token_file: Path | None,
+    outside: Outside | None,
     as_json: bool,
     *,
     frozen: bool,
 ) -> None:
-    if address is not None:
-        changed = remote_endpoint(name, address, token_file).freeze(frozen, why=why)
+    if outside is not None:
+        changed = outside.endpoint(name).freeze(frozen, why=why)
     else:
         _, handle = running_endpoint(storage, name)
         changed = handle.freeze(frozen, who=f"orchestrator {'freeze' if frozen else 'unfreeze'}", why=why)

@@ -4,7 +4,6 @@ It needs the storage, not Ray; or with `--address` the endpoint and a token.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from deploy.history import Change, answering, changes
 from deploy.places import journal_directory
 from deploy.versions import Version
 from orchestrator.cli.options import json_option, storage_option
-from orchestrator.cli.outside import endpoint_options, remote_endpoint
+from orchestrator.cli.outside import Outside, outside_options
 from orchestrator.cli.printing import NOTHING, block, number, parameters, print_json, table
 from orchestrator.cli.serving import require_endpoint
 from orchestrator.domain.errors import InvalidInput, OrchestratorError
@@ -33,7 +32,7 @@ Known = tuple[Sequence[Sequence[Mapping[str, Any]]], Mapping[int, Sequence[int]]
 @click.option("--version", type=click.IntRange(min=1), help="A version: where it came from, and what became of it.")
 @click.option("--answer", help="The id of an answer: the version that gave it.")
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
 def history(
     name: str,
@@ -41,19 +40,18 @@ def history(
     version: int | None,
     answer: str | None,
     storage: AnyStorage,
-    address: str | None,
-    token_file: Path | None,
+    outside: Outside | None,
     as_json: bool,
 ) -> None:
     """Say which version of the endpoint NAME answered when, who or what changed it, and why."""
     if sum(given is not None for given in (at, version, answer)) > 1:
         raise InvalidInput("history takes one of --at, --version and --answer")
-    batches, labels = _read(storage, name) if address is None else _told(name, address, token_file)
+    batches, labels = _read(storage, name) if outside is None else _told(name, outside)
     course, state = list(changes(batches)), replay(batches)
     if answer is not None:
         version = _version_of(answer)
     if version is not None:
-        studies = storage if address is None else None
+        studies = storage if outside is None else None
         _show_version(studies, name, state, course, version, labels.get(version, (0, 0)), as_json)
     elif at is not None:
         _show_moment(name, state, answering(course, at), at, as_json)
@@ -73,8 +71,8 @@ def _read(storage: AnyStorage, name: str) -> Known:
     return batches, EvidenceFile(str(storage), name).book.versions
 
 
-def _told(name: str, address: str, token_file: Path | None) -> Known:
-    said = remote_endpoint(name, address, token_file).history()
+def _told(name: str, outside: Outside) -> Known:
+    said = outside.endpoint(name).history()
     return [said["events"]], {int(version): counts for version, counts in said["labels"].items()}
 
 

@@ -1,12 +1,10 @@
 """`metrics`: the numbers of an endpoint's replicas, as Prometheus reads them."""
 
-from pathlib import Path
-
 import click
 
 from orchestrator.cli.by_hand import running_endpoint
 from orchestrator.cli.options import json_option, storage_option
-from orchestrator.cli.outside import endpoint_options, remote_endpoint
+from orchestrator.cli.outside import Outside, outside_options
 from orchestrator.cli.printing import print_json
 from orchestrator.domain.errors import InvalidInput
 from orchestrator.journal import AnyStorage
@@ -15,14 +13,14 @@ from orchestrator.journal import AnyStorage
 @click.command()
 @click.argument("name")
 @storage_option
-@endpoint_options
+@outside_options
 @json_option
-def metrics(name: str, storage: AnyStorage, address: str | None, token_file: Path | None, as_json: bool) -> None:
+def metrics(name: str, storage: AnyStorage, outside: Outside | None, as_json: bool) -> None:
     """Show the numbers of all replicas of the endpoint NAME: requests, latency, errors, versions."""
-    if address is not None:
+    if outside is not None:
         if as_json:
             raise InvalidInput("--json is for where the endpoint runs; from outside metrics are Prometheus's text")
-        click.echo(remote_endpoint(name, address, token_file).metrics(), nl=False)
+        click.echo(outside.endpoint(name).metrics(), nl=False)
         return
     _, handle = running_endpoint(storage, name)
     readings = handle.readings()

@@ -1,6 +1,6 @@
 """One small actor a host that says "this host lives", and runs no user code.
 
-A host that loses its power goes unnoticed by Ray for a minute; the study notices after ten seconds without a beat.
+A host that loses its power goes unnoticed by Ray for a minute; the study notices after eight seconds without a beat.
 """
 
 import threading

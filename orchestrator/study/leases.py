@@ -15,7 +15,7 @@ from orchestrator.study.ledger import Ledger
 from orchestrator.study.state import BundleState, Phase
 from orchestrator.study.trial import Trial
 
-HOST_SECONDS = 10.0  # a host that gives no sign of life for so long is dead
+HOST_SECONDS = 8.0  # a host that gives no sign of life for so long, four beats, is dead
 GRACE_SECONDS = 15.0  # for the steps that run when the time is over
 LEAVE_SECONDS = 10.0  # for a worker that was asked to give its room to a replica; a step may last for hours
 

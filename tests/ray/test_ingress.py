@@ -27,6 +27,7 @@ from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from deploy.haproxy_door import HEADER_SECONDS
 from deploy.ingress import haproxy_binary
 from deploy.tls import Tls
+from orchestrator.cli.program import execute
 from orchestrator.domain.errors import EndpointError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -156,6 +157,18 @@ def test_a_client_that_does_not_know_it_asks_nothing(address: EndpointAddress) -
         pytest.raises(EndpointError, match="certificate verify failed"),
     ):
         client.predict([ROW])
+
+
+def test_an_admin_from_outside_names_the_authority(
+    address: EndpointAddress, authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["history", address.name, "--address", address.url, "--token-file", str(address.token_file)]
+    assert execute([*words, "--authorities", str(authority.certificate)]) == 0
+    assert "promoted" in capsys.readouterr().out
+    assert execute(words) == 1
+    assert "certificate verify failed" in capsys.readouterr().err
+    assert execute([*words, "--authorities", str(address.token_file)]) == 1
+    assert "cannot be read as PEM" in capsys.readouterr().err
 
 
 def test_nothing_is_answered_in_the_clear(address: EndpointAddress) -> None:

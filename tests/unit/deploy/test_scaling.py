@@ -50,7 +50,7 @@ def test_the_policy_reads_what_the_controller_tells():
 
 
 @pytest.mark.parametrize(
-    ("running", "share", "expected"), [(1, 0.5, 1), (1, 0.95, 2), (2, 0.5, 2), (2, 0.3, 1), (3, 1.0, 4)]
+    ("running", "share", "expected"), [(1, 0.5, 1), (1, 0.95, 2), (2, 0.5, 2), (2, 0.3, 1), (3, 0.8, 4)]
 )
 def test_small_requests_that_are_never_there_at_once_count_by_what_they_compute(running, share, expected):
     told = SimpleNamespace(

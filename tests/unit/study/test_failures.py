@@ -6,6 +6,7 @@ from orchestrator.domain.events import Failed, Interrupted, Reported
 from orchestrator.domain.exchange import Progress
 from orchestrator.domain.trials import Decision, Failure, TrialState
 from orchestrator.study import Phase, first_failure, status
+from orchestrator.study.leases import HOST_SECONDS
 
 NEVER = {"crashes": 0, "errors": 0, "alike": 100}
 
@@ -146,9 +147,9 @@ def test_out_of_memory_has_a_cause_of_its_own(lab):
 def test_a_lost_host_costs_no_attempt_and_its_trials_go_first(lab):
     lab.ask(host="h")
     lab.study.beat("h", lab.now)
-    lab.tick(10.5)
+    lab.tick(HOST_SECONDS + 0.5)
     assert lab.state.trials[0].state is TrialState.WAITING
-    assert "host h gave no sign of life for 10 s" in lab.events(Interrupted)[0].cause
+    assert f"host h gave no sign of life for {HOST_SECONDS:g} s" in lab.events(Interrupted)[0].cause
     assert lab.ask("other") == [0]
     assert lab.state.trials[0].attempt == 0
     assert lab.send("w").fenced
@@ -158,7 +159,7 @@ def test_a_host_that_beats_is_alive(lab):
     lab.ask(host="h")
     for _ in range(5):
         lab.study.beat("h", lab.now)
-        lab.tick(9.0)
+        lab.tick(HOST_SECONDS - 1)
     assert lab.state.trials[0].state is TrialState.RUNNING
 
 
