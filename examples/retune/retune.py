@@ -2,8 +2,8 @@
 
 A gas meter's model learns from January and is asked in June. Nothing starts such a search by itself: a program that is
 yours looks at the drift, as this one does, and decides. The new study is warm-started: it tries first what was best
-before. Run it with `python examples/retune/retune.py` (three to four minutes on two cores); `orchestrator down` ends what
-answers.
+before. Run it with `python examples/retune/retune.py` (three to four minutes on two cores); `orchestrator down` ends
+what answers.
 """
 
 import threading
