@@ -1,12 +1,13 @@
 """Serving: model packages, and the endpoint that answers from them and changes them in place.
 
-`bundle` is the model package. `app` (with `asgi`, `routes`, `rows`, `protocol`) is the HTTP interface, `served` the
-one reference to the model that answers, `arms` the choice between champion and challenger. `endpoint` is the state of
-an endpoint as a fold over its journal (in the words of `versions`); `decisions` makes its events, `rollout` judges a
-challenger by `evidence` and `sequential` tests, `history` reads it all back. `actors` decides and records, `replica`
-serves, `following` keeps it true to the journal, `reporting` says what it counted. `starting` brings it up,
-`scaling` says how many replicas it needs, `handle` and `client` ask it. `exports` are the doors out, and
-`standalone` what runs behind them. What needs Ray is loaded when it is first used.
+`bundle` is the model package. `app` (with `asgi`, `routes`, `rows`, `protocol`) is the HTTP interface, `shortcut` and
+`direct` the short ways to it, `served` the one reference to the model that answers, `arms` the choice between champion
+and challenger. `endpoint` is the state of an endpoint as a fold over its journal (in the words of `versions`);
+`decisions` makes its events, `rollout` judges a challenger by `evidence` and `sequential` tests, `history` reads it all
+back. `actors` decides and records, `replies` asks all replicas, `replica` serves, `following` keeps it true to the
+journal, `reporting` says what it counted. `starting` brings it up, `scaling` says how many replicas it needs, `handle`
+and `client` ask it. `exports` are the doors out, and `standalone` what runs behind them. What needs Ray is loaded when
+it is first used.
 """
 
 from importlib import import_module

@@ -117,15 +117,12 @@ class Arms:
         """
         if served.contender is not None or self._batcher.takes(served, alone=alone):
             return None
-        worked = self._timed_or_not(served, work)
+        if self._is_timed():
+            worked, seconds = _timed(work, served, None)
+            self._pace.add(seconds)
+        else:
+            worked = _answered(work, served)
         self.traffic.add(worked.model.version, worked.model.bundle, worked.rows, worked.prediction)
-        return worked
-
-    def _timed_or_not(self, served: Served, work: Work[T]) -> Worked[T]:
-        if not self._is_timed():
-            return _answered(work, served)
-        worked, seconds = _timed(work, served, None)
-        self._pace.add(seconds)
         return worked
 
     def _is_timed(self) -> bool:

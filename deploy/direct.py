@@ -9,7 +9,6 @@ is not answered yet, and all that the application would refuse. So there is one 
 Written against uvicorn 0.54's `HttpToolsProtocol`.
 """
 
-import logging
 from typing import Any, Protocol, runtime_checkable
 
 from uvicorn.protocols.http import auto
@@ -17,8 +16,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deploy.app import INLINE_BYTES, EndpointApp
 from deploy.asgi import Answer, encoded
-
-logger = logging.getLogger(__name__)
 
 PATH = "/predict"
 STATUS = b"HTTP/1.1 200 OK\r\n"

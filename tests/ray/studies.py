@@ -34,6 +34,22 @@ def specification(storage: Path, name: str, **changes: Any) -> StudySpecificatio
     return StudySpecification.from_dict(given | changes)
 
 
+def networks(storage: Path, name: str, serve: dict[str, Any]) -> StudySpecification:
+    """Returns a study of networks whose trials last longer than a test, and that feeds an endpoint."""
+    return specification(
+        storage,
+        name,
+        trainable="trainables.torch.mlp",
+        data={"source": "sklearn:digits"},
+        space={"lr": {"min": 1e-4, "max": 1e-2, "log": True}, "width": {"values": [256, 512]}},
+        objective={"metric": "val_accuracy", "goal": "maximize"},
+        scheduler={"kind": "none", "max": 100},
+        budget={"trials": 1000},
+        resources={"cpu": 1},
+        serve={"name": name, "scale": {"ongoing": 2, "down": "2s"}} | serve,
+    )
+
+
 def begin(given: StudySpecification, address: str) -> RunningStudy:
     return launch(given, Path(given.storage), Code.named(given.trainable), address=address)
 

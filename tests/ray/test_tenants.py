@@ -9,7 +9,7 @@ import psutil
 import pytest
 import ray
 from connections import Connections
-from studies import begin, events, run_to_end, specification, wait_for, worker_processes
+from studies import begin, events, networks, run_to_end, wait_for, worker_processes
 
 from deploy import replicas_of, stop_endpoint
 from deploy.tokens import read_token
@@ -25,23 +25,7 @@ PORT = 18432
 
 @pytest.fixture
 def served(tmp_path: Path) -> StudySpecification:
-    return specification(
-        tmp_path,
-        "tenants",
-        trainable="trainables.torch.mlp",
-        data={"source": "sklearn:digits"},
-        space={"lr": {"min": 1e-4, "max": 1e-2, "log": True}, "width": {"values": [256, 512]}},
-        objective={"metric": "val_accuracy", "goal": "maximize"},
-        scheduler={"kind": "none", "max": 100},
-        budget={"trials": 1000},
-        resources={"cpu": 1},
-        serve={
-            "name": "tenants",
-            "port": PORT,
-            "replicas": {"min": 1, "max": 3},
-            "scale": {"ongoing": 2, "down": "2s"},
-        },
-    )
+    return networks(tmp_path, "tenants", {"port": PORT, "replicas": {"min": 1, "max": 3}})
 
 
 @pytest.fixture

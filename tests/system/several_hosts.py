@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tests" / "ray"))
 import ray  # noqa: E402
 from connections import Connections  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from studies import begin, events, run_to_end, specification, wait_for  # noqa: E402
+from studies import begin, events, networks, run_to_end, wait_for  # noqa: E402
 
 from deploy import replicas_of, stop_endpoint  # noqa: E402
 from deploy.tokens import read_token  # noqa: E402
@@ -37,25 +37,7 @@ def hosts() -> Iterator[str]:
 
 @pytest.fixture
 def given(tmp_path: Path) -> StudySpecification:
-    return specification(
-        tmp_path,
-        "hosts",
-        trainable="trainables.torch.mlp",
-        data={"source": "sklearn:digits"},
-        space={"lr": {"min": 1e-4, "max": 1e-2, "log": True}, "width": {"values": [256, 512]}},
-        objective={"metric": "val_accuracy", "goal": "maximize"},
-        scheduler={"kind": "none", "max": 100},
-        budget={"trials": 1000},
-        resources={"cpu": 1},
-        serve={
-            "name": "hosts",
-            "port": PORT,
-            "cpu": 2,
-            "gpu": 0.5,
-            "replicas": {"min": 1, "max": 2},
-            "scale": {"ongoing": 2, "down": "2s"},
-        },
-    )
+    return networks(tmp_path, "hosts", {"port": PORT, "cpu": 2, "gpu": 0.5, "replicas": {"min": 1, "max": 2}})
 
 
 def test_a_replica_as_large_as_a_host_gets_one_from_the_workers_on_it(hosts: str, given: StudySpecification) -> None:
