@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from orchestrator.domain.errors import InvalidSpecification
-from orchestrator.domain.space import STEP_TOLERANCE, Choice, Configuration, Float, Int, Parameter, Space, Value
+from orchestrator.domain.space import Choice, Configuration, Float, Int, Parameter, Space, Value
 
 LARGEST = 1_000_000  # configurations; whoever asks for more has made a mistake
 BESIDE = 1e-6  # of the way to the next value: so far a number may be off, reached by another sum
@@ -139,11 +139,10 @@ def _count(parameter: Parameter, points: int | None) -> int:
     if isinstance(parameter, Choice):
         return len(parameter.values)
     if isinstance(parameter, Int):
-        whole = (parameter.high - parameter.low) // (parameter.step or 1) + 1
+        whole = parameter.last_point + 1
         return min(whole, points) if parameter.log and points is not None else whole
     if parameter.step is not None:
-        steps = (parameter.high - parameter.low) / parameter.step
-        return math.floor(steps + STEP_TOLERANCE * max(1.0, steps)) + 1
+        return parameter.last_point + 1
     return 1 if parameter.low == parameter.high else points or 0
 
 
@@ -156,7 +155,7 @@ def _axis(parameter: Parameter, points: int | None) -> Axis:
         whole = range(parameter.low, parameter.high + 1, parameter.step or 1)
         return whole if len(whole) == count else sorted({round(value) for value in _spread(parameter, count)})
     if parameter.step is not None:
-        return [min(parameter.high, parameter.low + step * parameter.step) for step in range(count)]
+        return [parameter.point(number) for number in range(count)]
     return sorted(set(_spread(parameter, count)))  # a range that is hardly one holds fewer numbers than it should
 
 

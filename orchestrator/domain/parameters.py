@@ -104,11 +104,22 @@ class Float:
         rounding = 2 * math.ulp(max(abs(self.low), abs(self.high))) / self.step
         return abs(steps - round(steps)) <= STEP_TOLERANCE * max(1.0, steps) + rounding
 
+    def point(self, number: int) -> float:
+        """Returns the grid's point of this number, counted from 0 at `low`; only with `step`."""
+        assert self.step is not None
+        return min(self.high, self.low + number * self.step)
+
+    @property
+    def last_point(self) -> int:
+        """The number of the grid's last point, which is `high` where `high` counts as on the grid; only with `step`."""
+        assert self.step is not None
+        steps = (self.high - self.low) / self.step
+        return round(steps) if self.contains(self.high) else math.floor(steps)
+
     def sample(self, rng: random.Random) -> float:
         """Returns a value, uniform on the parameter's own scale."""
         if self.step is not None:
-            count = math.floor((self.high - self.low) / self.step + STEP_TOLERANCE) + 1
-            return min(self.high, self.low + rng.randrange(count) * self.step)
+            return self.point(rng.randrange(self.last_point + 1))
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -123,7 +134,7 @@ class Float:
             return min(self.high, max(self.low, math.sqrt(self.low) * math.sqrt(self.high)))
         if self.step is None:
             return self.low + (self.high - self.low) / 2
-        return self.low + round((self.high - self.low) / 2 / self.step) * self.step
+        return self.point(round((self.high - self.low) / 2 / self.step))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the parameter as a study file writes it."""
@@ -158,6 +169,15 @@ class Int:
             return False
         return (value - self.low) % (self.step or 1) == 0
 
+    def point(self, number: int) -> int:
+        """Returns the value of this number, counted from 0 at `low` in steps."""
+        return self.low + number * (self.step or 1)
+
+    @property
+    def last_point(self) -> int:
+        """The number of the last value."""
+        return (self.high - self.low) // (self.step or 1)
+
     def sample(self, rng: random.Random) -> int:
         """Returns a value, uniform on the parameter's own scale."""
         if not self.log:
@@ -172,8 +192,7 @@ class Int:
             return self.default
         if self.log:
             return min(self.high, max(self.low, round(math.sqrt(self.low) * math.sqrt(self.high))))
-        step = self.step or 1
-        return self.low + (self.high - self.low) // step // 2 * step
+        return self.point(self.last_point // 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the parameter as a study file writes it."""

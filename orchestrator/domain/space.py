@@ -14,7 +14,6 @@ from typing import Any
 from orchestrator.domain.errors import InvalidSpace, did_you_mean
 from orchestrator.domain.parameters import (
     KEYS,
-    STEP_TOLERANCE,
     UNSET,
     Choice,
     Configuration,
@@ -29,7 +28,6 @@ from orchestrator.domain.parameters import (
 
 __all__ = [
     "KEYS",
-    "STEP_TOLERANCE",
     "UNSET",
     "Choice",
     "Configuration",

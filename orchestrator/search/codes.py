@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.domain.space import STEP_TOLERANCE, Choice, Float, Int, Parameter, Space, Value
+from orchestrator.domain.space import Choice, Float, Int, Parameter, Space, Value
 
 Number = float | int
 
@@ -46,7 +46,7 @@ class Code:
         if isinstance(parameter, Choice):
             return parameter.values[int(number)]
         if parameter.step is not None:
-            return min(parameter.high, parameter.low + int(number) * parameter.step)
+            return parameter.point(int(number))
         return float(number) if isinstance(parameter, Float) else int(number)
 
     def decode_share(self, share: float) -> Value:
@@ -66,8 +66,7 @@ def code_of(parameter: Parameter) -> Code:
     if isinstance(parameter, Choice):
         return Code(parameter, "choice", 0, len(parameter.values) - 1)
     if parameter.step is not None:
-        steps = (parameter.high - parameter.low) / parameter.step
-        return Code(parameter, "int", 0, math.floor(steps + STEP_TOLERANCE * max(1.0, steps)))
+        return Code(parameter, "int", 0, parameter.last_point)
     kind: Literal["float", "int"] = "int" if isinstance(parameter, Int) else "float"
     return Code(parameter, kind, parameter.low, parameter.high, parameter.log)
 

@@ -2,9 +2,10 @@
 
 import itertools
 import math
+import random
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from spaces import choices, conditions
 
@@ -70,7 +71,9 @@ def values_of(parameter, count):
     if isinstance(parameter, Int):
         return list(range(parameter.low, parameter.high + 1, parameter.step or 1))
     if parameter.step is not None:
-        return [v for k in range(100) if parameter.contains(v := parameter.low + k * parameter.step)]
+        # a bound that misses its point by a rounding error stands for that point
+        end = parameter.high + (parameter.step / 2 if parameter.contains(parameter.high) else 0)
+        return [min(parameter.high, v) for k in range(100) if (v := parameter.low + k * parameter.step) <= end]
     return None
 
 
@@ -85,6 +88,7 @@ def test_every_configuration_is_valid_and_comes_exactly_once(space, count):
 
 @relaxed
 @given(small_spaces(), points)
+@example(Space({"x": Float(0.0, 1.9999999999999991, step=1.0)}), 1)
 def test_none_is_left_out_conditional_parameters_included(space, count):
     axes = {name: values_of(parameter, count) for name, parameter in space.parameters.items()}
     assume(all(axis is not None for axis in axes.values()))
@@ -99,6 +103,20 @@ def test_none_is_left_out_conditional_parameters_included(space, count):
                 known[name] = whole[name]
         expected.add(plain(known))
     assert {plain(configuration) for configuration in walk(GridSearch(space, count))} == expected
+
+
+@relaxed
+@given(floats(), st.randoms(use_true_random=False))
+@example(Float(0.0, 1.9999999999999991, step=1.0), random.Random(0))
+@example(Float(32768.0, 32768.001 - 3.6e-12, step=0.001), random.Random(0))  # rounded as coarsely as numbers are there
+def test_sampling_and_the_grid_agree_on_where_it_ends(parameter, rng):
+    assume(parameter.step is not None)
+    axis = [parameter.point(number) for number in range(parameter.last_point + 1)]
+    assert {parameter.sample(rng) for _ in range(200)} <= set(axis)
+    assert parameter.middle() in axis
+    assert all(map(parameter.contains, axis))
+    assert not parameter.contains(parameter.high) or abs(axis[-1] - parameter.high) < 1e-6 * parameter.step
+    assert [configuration["x"] for configuration in walk(GridSearch(Space({"x": parameter}), 1))] == axis
 
 
 @relaxed
