@@ -38,8 +38,8 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from deploy import Scale, endpoint_handle, start_endpoint
+from deploy.answering.call_cost import measure_cost
 from deploy.bundle import Bundle, Kind, Lineage, Schema, write_bundle
-from deploy.call_cost import measure_cost
 from trainables.sklearn.export import to_onnx
 
 HERE = Path(__file__).parent

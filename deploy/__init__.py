@@ -1,13 +1,13 @@
 """Serving: model packages, and the endpoint that answers from them and changes them in place.
 
-`bundle` is the model package. `app` (with `asgi`, `routes`, `rows`, `protocol`) is the HTTP interface, `shortcut` and
-`direct` the short ways to it, `served` the one reference to the model that answers, `arms` the choice between champion
-and challenger. `endpoint` is the state of an endpoint as a fold over its journal (in the words of `versions`);
-`decisions` makes its events, `rollout` judges a challenger by `evidence` and `sequential` tests, `history` reads it all
-back. `actors` decides and records, `replies` asks all replicas, `replica` serves, `following` keeps it true to the
-journal, `reporting` says what it counted. `starting` brings it up, `scaling` says how many replicas it needs, `handle`
-and `client` ask it. `exports` are the doors out, and `standalone` what runs behind them. What needs Ray is loaded when
-it is first used.
+The rooms, each of which sees only those behind it: `ingress` stands before the replicas, `answering` answers one
+request, `formats` reads and writes bodies, `monitoring` counts, `access` knows who may come in, `rollout` decides which
+version answers, `http` has the words of HTTP, `bundle` is the model package. `exports` are the doors out, and
+`standalone` what runs behind them.
+
+What runs in Ray is here: `actors` decides and records, `replies` asks all replicas, `replica` serves, `following` keeps
+it true to the journal, `reporting` says what it counted. `starting` brings it up, `scaling` says how many replicas it
+needs, `handle` and `client` ask it. What needs Ray is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from deploy.address import EndpointAddress
     from deploy.client import Answer, Client, RequestRefused
     from deploy.handle import EndpointHandle, endpoint_handle
+    from deploy.ingress.serve_instance import stop_serve
     from deploy.places import known_endpoints
     from deploy.scaling import Replicas, Scale, replicas_of
-    from deploy.serve_instance import stop_serve
     from deploy.starting import start_endpoint, stop_endpoint
 
 __all__ = [
@@ -51,7 +51,7 @@ _HOMES = {
     "replicas_of": "scaling",
     "start_endpoint": "starting",
     "stop_endpoint": "starting",
-    "stop_serve": "serve_instance",
+    "stop_serve": "ingress.serve_instance",
 }
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from deploy.bundle import Lineage, Profile, Schema
 from deploy.copies import open_bundle
-from deploy.decisions import (
+from deploy.monitoring.drift import Count, DriftBook
+from deploy.replies import Replies
+from deploy.rollout.decisions import (
     decide_by_hand,
     decide_challenge,
     decide_freeze,
@@ -24,14 +26,12 @@ from deploy.decisions import (
     decide_verdict,
     why_not_now,
 )
-from deploy.drift import Count, DriftBook
-from deploy.endpoint import EndpointState, Event
-from deploy.evidence import Evidence, Judgement
-from deploy.evidence_file import EvidenceFile
-from deploy.ledger import Ledger
-from deploy.replies import Replies
-from deploy.rollout import judge, slow_limit
-from deploy.versions import Offer, Place, Routing, Version
+from deploy.rollout.evidence import Evidence, Judgement
+from deploy.rollout.evidence_file import EvidenceFile
+from deploy.rollout.judge import judge, slow_limit
+from deploy.rollout.ledger import Ledger
+from deploy.rollout.state import EndpointState, Event
+from deploy.rollout.versions import Offer, Place, Routing, Version
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 

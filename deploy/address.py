@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from deploy.tls import pinned
-from deploy.tokens import read_token
+from deploy.access.tls import pinned
+from deploy.access.tokens import read_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,16 @@ from typing import Any
 
 import ray
 
-from deploy.asgi import Answer, Receive, Refusal, Scope, read_body
-from deploy.audit import REFUSED, UNCHANGED, AuditLog, Entry, now_text
-from deploy.desk import MAX_BODY_BYTES, Wish, origin_of, parse_wish
-from deploy.evidence_file import EvidenceFile
-from deploy.exposition import MEDIA, exposition
+from deploy.access.audit import REFUSED, UNCHANGED, AuditLog, Entry, now_text
+from deploy.access.keyring import Caller
+from deploy.answering.desk import MAX_BODY_BYTES, Wish, origin_of, parse_wish
 from deploy.handle import EndpointHandle, endpoint_handle
-from deploy.keyring import Caller
-from deploy.metrics import Reading
-from deploy.patience import Patience
+from deploy.http.asgi import Answer, Receive, Refusal, Scope, read_body
+from deploy.http.patience import Patience
+from deploy.monitoring.exposition import MEDIA, exposition
+from deploy.monitoring.metrics import Reading
 from deploy.places import journal_directory
+from deploy.rollout.evidence_file import EvidenceFile
 from orchestrator.domain.errors import AnswersAlready, BundleError, ClusterError, OrchestratorError, UnknownVersion
 from orchestrator.domain.rollout import by_hand
 from orchestrator.journal import AnyStorage, read_journal

@@ -17,9 +17,9 @@ import httpx
 import orjson
 from numpy.typing import NDArray
 
-from deploy.media import JSON
-from deploy.sent_rows import Payload, SentRows
-from deploy.tls import trust
+from deploy.access.tls import trust
+from deploy.formats.sent_rows import Payload, SentRows
+from deploy.http.media import JSON
 from deploy.waiting import Attempts, asked_pause
 from orchestrator.domain.errors import EndpointError
 

@@ -6,8 +6,8 @@ has requests all the same, finds it here.
 
 import os
 
-from deploy.endpoint import EndpointState, replay
-from deploy.versions import Routing
+from deploy.rollout.state import EndpointState, replay
+from deploy.rollout.versions import Routing
 from orchestrator.journal import AnyStorage, GrowingLog, Storage, read_journal
 
 FOLLOW_SECONDS = 0.02  # between two looks on a disk, which cost 20 µs each

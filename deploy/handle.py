@@ -8,7 +8,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from deploy.actors import NAMESPACE, actor_name
 from deploy.bundle import Lineage
-from deploy.metrics import Reading
+from deploy.monitoring.metrics import Reading
 from orchestrator.domain.errors import EndpointError, OrchestratorError
 from orchestrator.domain.rollout import RolloutPlan
 

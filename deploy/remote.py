@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from deploy.access.tls import trust
 from deploy.client import RequestRefused
-from deploy.tls import trust
 from orchestrator.domain.errors import EndpointError
 
 DECISION_SECONDS = 60.0  # a replica may have to load a bundle from an object store

@@ -16,12 +16,17 @@ from typing import Any
 
 import ray
 
+from deploy.access.denials import write_for_ever
+from deploy.access.key_following import KeyFollower
+from deploy.access.tokens import token_of
 from deploy.admin import AdminDesk
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.call_cost import CallCost, measure_cost
+from deploy.answering.grpc_service import GrpcService
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import Tally
 from deploy.bundle import Bundle
-from deploy.call_cost import CallCost, measure_cost
 from deploy.copies import open_bundle
-from deploy.denials import write_for_ever
 from deploy.following import (
     FOLLOW_SECONDS,
     STORE_FOLLOW_SECONDS,
@@ -29,18 +34,13 @@ from deploy.following import (
     YOUNG_SECONDS,
     JournalFollower,
 )
-from deploy.grpc_door import close_replica
-from deploy.grpc_service import GrpcService
-from deploy.key_following import KeyFollower
-from deploy.metrics import Reading, Standing
+from deploy.ingress.grpc_door import close_replica
+from deploy.monitoring.metrics import Reading, Standing
+from deploy.monitoring.ray_metrics import export_for_ever
 from deploy.places import journal_directory
-from deploy.ray_metrics import export_for_ever
 from deploy.reporting import report_for_ever
+from deploy.rollout.versions import Contest, Routing
 from deploy.scaling import BUSY, RATE
-from deploy.served import Contender, ModelSlot, Served
-from deploy.tally import Tally
-from deploy.tokens import token_of
-from deploy.versions import Contest, Routing
 from orchestrator.domain.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)

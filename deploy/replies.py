@@ -8,8 +8,8 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.following import FOLLOWED_SECONDS
+from deploy.ingress.serve_instance import replica_details
 from deploy.scaling import running_replicas
-from deploy.serve_instance import replica_details
 
 DEPLOYMENT = "replica"
 BROADCAST_SECONDS = 10.0  # a swap takes milliseconds; a replica that needs longer follows the journal by itself

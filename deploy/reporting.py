@@ -11,10 +11,10 @@ from dataclasses import astuple
 
 import ray
 
-from deploy.feedback import Waiting
+from deploy.answering.feedback import Waiting
+from deploy.answering.served import ModelSlot
 from deploy.handle import EndpointHandle, find_handle
-from deploy.served import ModelSlot
-from deploy.traffic import Traffic, TrafficCounts
+from deploy.monitoring.traffic import Traffic, TrafficCounts
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.serve_instance import replica_details
+from deploy.ingress.serve_instance import replica_details
 from orchestrator.domain.errors import EndpointError
 
 METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default

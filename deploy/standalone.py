@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
-from deploy.served import ModelSlot, Served
 from orchestrator.domain.errors import EndpointError
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from ray import serve
 
-from deploy.app import EndpointApp
+from deploy.access.tokens import read_token
+from deploy.answering.app import EndpointApp
 from deploy.standalone import standalone_app
-from deploy.tokens import read_token
 
 
 class StandaloneReplica:

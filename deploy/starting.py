@@ -11,17 +11,17 @@ import httpx
 import ray
 from ray import serve
 
-from deploy import shortcut
+from deploy.access.tls import Tls
+from deploy.access.tokens import ensure_token
 from deploy.actors import NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
-from deploy.ingress import AUTO
+from deploy.ingress import shortcut
+from deploy.ingress.choice import AUTO
+from deploy.ingress.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
 from deploy.replica import EndpointReplica
 from deploy.replies import DEPLOYMENT
 from deploy.scaling import Scale, autoscaling
-from deploy.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
-from deploy.tls import Tls
-from deploy.tokens import ensure_token
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
 from orchestrator.journal import AnyStorage, Storage
 

@@ -77,11 +77,11 @@ def fastapi_app(directory: Path, *, threads: bool) -> Any:
 
 
 def replica(directory: Path, *, shares: bool) -> Any:
-    from deploy.app import AppSettings, EndpointApp
+    from deploy.answering.app import AppSettings, EndpointApp
+    from deploy.answering.call_cost import measure_cost
+    from deploy.answering.served import ModelSlot, Served
     from deploy.bundle import Bundle
-    from deploy.call_cost import measure_cost
-    from deploy.direct import install
-    from deploy.served import ModelSlot, Served
+    from deploy.ingress.direct import install
 
     install()  # the protocol that a replica's server has
     bundle = Bundle.open(directory / "bundle")

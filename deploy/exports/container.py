@@ -16,7 +16,7 @@ PORT = 8080
 PACKAGES = ("numpy", "onnxruntime", "orjson", "uvicorn")
 ROOTS = ("deploy", "orchestrator")
 ASKED = (
-    "import sys, deploy.standalone, deploy.csv_rows\n"
+    "import sys, deploy.standalone, deploy.formats.csv_rows\n"
     "print('\\n'.join(f'{n}\\t{m.__file__}' for n, m in sys.modules.items() if n.partition('.')[0] in sys.argv[1:]))"
 )
 DOCKERFILE = f"""FROM python:{{python}}-slim

@@ -4,11 +4,11 @@ import ssl
 from typing import Any
 
 from deploy import Client
-from deploy.endpoint import EndpointState, replay
+from deploy.access.tls import pinned
+from deploy.access.tokens import token_of
+from deploy.formats.sent_rows import CsvRows
 from deploy.places import journal_directory
-from deploy.sent_rows import CsvRows
-from deploy.tls import pinned
-from deploy.tokens import token_of
+from deploy.rollout.state import EndpointState, replay
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
 from orchestrator.domain.errors import EndpointError

@@ -2,8 +2,8 @@
 
 import click
 
-from deploy.audit import Entry, trail
-from deploy.history import parse_time
+from deploy.access.audit import Entry, trail
+from deploy.rollout.history import parse_time
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.printing import NOTHING, print_json, table
 from orchestrator.cli.serving import require_endpoint

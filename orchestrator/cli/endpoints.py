@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from deploy import Client, EndpointAddress, Scale, start_endpoint
+from deploy.access.tls import Tls
 from deploy.copies import open_bundle
-from deploy.ingress import AUTO
-from deploy.tls import Tls
+from deploy.ingress.choice import AUTO
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
 from orchestrator.cli.options import DEFAULT_PORT

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from deploy.answer_id import parse_answer_id
-from deploy.endpoint import EndpointState, replay
-from deploy.evidence_file import EvidenceFile
-from deploy.history import Change, answering, changes
+from deploy.answering.answer_id import parse_answer_id
 from deploy.places import journal_directory
-from deploy.versions import Version
+from deploy.rollout.evidence_file import EvidenceFile
+from deploy.rollout.history import Change, answering, changes
+from deploy.rollout.state import EndpointState, replay
+from deploy.rollout.versions import Version
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.outside import Outside, outside_options
 from orchestrator.cli.printing import NOTHING, block, number, parameters, print_json, table

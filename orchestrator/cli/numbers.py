@@ -27,6 +27,6 @@ def metrics(name: str, storage: AnyStorage, outside: Outside | None, as_json: bo
     if as_json:
         print_json([reading.to_dict() for reading in readings])
         return
-    from deploy.exposition import exposition
+    from deploy.monitoring.exposition import exposition
 
     click.echo(exposition(name, readings, is_whole=True).decode(), nl=False)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from deploy.access.tokens import read_token
 from deploy.remote import RemoteEndpoint
-from deploy.tokens import read_token
 from orchestrator.domain.errors import InvalidInput
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from deploy import EndpointAddress, start_endpoint
-from deploy.tls import Tls
-from deploy.tokens import ensure_token
+from deploy.access.tls import Tls
+from deploy.access.tokens import ensure_token
 from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.serving import ServeSpecification

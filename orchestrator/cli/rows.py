@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.sent_rows import CsvRows
+from deploy.formats.sent_rows import CsvRows
 from orchestrator.domain.errors import InvalidInput
 
 Row = Mapping[str, Any] | list[Any]

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from deploy.access.tls import Tls
 from deploy.places import known_endpoints
-from deploy.tls import Tls
 from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from deploy.audit import DONE, AuditLog, Entry, now_text
-from deploy.named_tokens import OWNER, NamedToken, TokenScope
-from deploy.private_files import write_private
-from deploy.token_book import TokenBook
+from deploy.access.audit import DONE, AuditLog, Entry, now_text
+from deploy.access.named_tokens import OWNER, NamedToken, TokenScope
+from deploy.access.private_files import write_private
+from deploy.access.token_book import TokenBook
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.printing import NOTHING, print_json, table
 from orchestrator.cli.serving import require_endpoint

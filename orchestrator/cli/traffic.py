@@ -8,8 +8,8 @@ from itertools import cycle
 from pathlib import Path
 
 from deploy import Client
-from deploy.tls import pinned
-from deploy.tokens import read_token
+from deploy.access.tls import pinned
+from deploy.access.tokens import read_token
 from orchestrator.cli.view import TrafficCount
 from orchestrator.domain.errors import EndpointError
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from deploy.tokens import ensure_token
+from deploy.access.tokens import ensure_token
 from orchestrator.api.driving import Observer, Silence
 from orchestrator.api.study_file import study_file
 from orchestrator.cli.live import LiveView

@@ -17,7 +17,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy import EndpointAddress, Replicas, replicas_of, start_endpoint
-from deploy.tls import Tls
+from deploy.access.tls import Tls
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.specification import StudySpecification

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from deploy.bundle import Lineage
-from deploy.decisions import (
+from deploy.rollout.decisions import (
     decide_by_hand,
     decide_challenge,
     decide_freeze,
@@ -16,11 +16,11 @@ from deploy.decisions import (
     decide_rollback,
     decide_verdict,
 )
-from deploy.endpoint import EVENTS, EndpointState, replay
-from deploy.evidence import ArmCounts, Evidence
-from deploy.history import changes
-from deploy.rollout import Action, Verdict
-from deploy.versions import Contest, Offer, Place, Routing
+from deploy.rollout.evidence import ArmCounts, Evidence
+from deploy.rollout.history import changes
+from deploy.rollout.judge import Action, Verdict
+from deploy.rollout.state import EVENTS, EndpointState, replay
+from deploy.rollout.versions import Contest, Offer, Place, Routing
 from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 

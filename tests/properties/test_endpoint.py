@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deploy.bundle import Lineage
-from deploy.decisions import (
+from deploy.rollout.decisions import (
     decide_by_hand,
     decide_challenge,
     decide_freeze,
@@ -14,11 +14,11 @@ from deploy.decisions import (
     decide_verdict,
     why_not_now,
 )
-from deploy.endpoint import EndpointState, replay
-from deploy.evidence import ArmCounts, Evidence
-from deploy.history import answering, changes
-from deploy.rollout import Action, Verdict
-from deploy.versions import Offer
+from deploy.rollout.evidence import ArmCounts, Evidence
+from deploy.rollout.history import answering, changes
+from deploy.rollout.judge import Action, Verdict
+from deploy.rollout.state import EndpointState, replay
+from deploy.rollout.versions import Offer
 from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 

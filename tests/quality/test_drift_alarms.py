@@ -3,7 +3,7 @@
 import numpy as np
 
 from deploy.bundle import Kind, Profile, Schema
-from deploy.drift import LEAST_ROWS, Verdict, drift_of
+from deploy.monitoring.drift import LEAST_ROWS, Verdict, drift_of
 
 LOOKS = 1000
 COLUMNS = 20

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from deploy.evidence import ArmCounts, Evidence
-from deploy.rollout import Action, Rollout, judge
-from deploy.sequential import evidence_above, evidence_of_more
+from deploy.rollout.evidence import ArmCounts, Evidence
+from deploy.rollout.judge import Action, Rollout, judge
+from deploy.rollout.sequential import evidence_above, evidence_of_more
 from orchestrator.domain.rollout import RolloutPlan
 
 BEGAN = "2026-01-01T00:00:00.000+00:00"

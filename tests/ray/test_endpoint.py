@@ -26,9 +26,9 @@ from deploy import (
     stop_endpoint,
     stop_serve,
 )
-from deploy import open_inference_pb2 as messages
+from deploy.answering import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
-from deploy.serve_instance import GRPC_MESSAGE_BYTES
+from deploy.ingress.serve_instance import GRPC_MESSAGE_BYTES
 from orchestrator.domain.errors import BundleError, EndpointError, StudyBusy
 from orchestrator.journal import open_journal
 

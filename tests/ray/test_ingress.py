@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from deploy import Client, EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
-from deploy import open_inference_pb2 as messages
+from deploy.access.tls import Tls
+from deploy.answering import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
-from deploy.haproxy_door import HEADER_SECONDS
-from deploy.ingress import haproxy_binary
-from deploy.tls import Tls
+from deploy.ingress.choice import haproxy_binary
+from deploy.ingress.haproxy_door import HEADER_SECONDS
 from orchestrator.cli.program import execute
 from orchestrator.domain.errors import EndpointError
 

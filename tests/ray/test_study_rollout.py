@@ -8,8 +8,8 @@ import pytest
 from studies import begin, run_to_end, specification, wait_for
 
 from deploy import Client, EndpointAddress, stop_endpoint, stop_serve
+from deploy.access.tokens import token_file
 from deploy.places import journal_directory
-from deploy.tokens import token_file
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import read_journal
 from orchestrator.study import read_study

@@ -12,7 +12,7 @@ from connections import Connections
 from studies import begin, events, networks, run_to_end, wait_for, worker_processes
 
 from deploy import replicas_of, stop_endpoint
-from deploy.tokens import read_token
+from deploy.access.tokens import read_token
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.process_graph.launch import RunningStudy
 from trainables.data import load, split

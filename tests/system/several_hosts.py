@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from studies import begin, events, networks, run_to_end, wait_for  # noqa: E402
 
 from deploy import replicas_of, stop_endpoint  # noqa: E402
-from deploy.tokens import read_token  # noqa: E402
+from deploy.access.tokens import read_token  # noqa: E402
 from orchestrator.domain.specification import StudySpecification  # noqa: E402
 from trainables.data import load, split  # noqa: E402
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from deploy import Client
-from deploy.tokens import read_token
+from deploy.access.tokens import read_token
 from orchestrator.cli.options import STORAGE_VARIABLE
 from orchestrator.cli.verifying import examine
 from orchestrator.domain.errors import EndpointError

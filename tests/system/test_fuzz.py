@@ -24,10 +24,10 @@ import pyarrow as pa
 import pytest
 
 from deploy import Client, EndpointAddress, endpoint_handle, stop_serve
-from deploy import open_inference_pb2 as messages
-from deploy.media import ARROW, CSV, JSON
-from deploy.tensor_rows import input_tensors
-from deploy.tensors import DTYPES, LENGTH
+from deploy.answering import open_inference_pb2 as messages
+from deploy.formats.tensor_rows import input_tensors
+from deploy.formats.tensors import DTYPES, LENGTH
+from deploy.http.media import ARROW, CSV, JSON
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -14,7 +14,7 @@ import pytest
 from under_load import Load, Shop, wait_until
 
 from deploy import EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
-from deploy.ingress import haproxy_binary
+from deploy.ingress.choice import haproxy_binary
 
 pytestmark = [
     pytest.mark.system,

@@ -41,7 +41,10 @@ CASES = {
     "the study's class": ("from orchestrator import Study", (*HEAVY, "optuna")),
     "the study": ("import orchestrator.study", (*HEAVY, "optuna", "numpy")),
     "serving's façade": ("import deploy", (*HEAVY, "onnxruntime", "onnx")),
-    "what a replica runs": ("import deploy.app, deploy.served, deploy.bundle", (*HEAVY, "optuna", "onnx", "pandas")),
+    "what a replica runs": (
+        "import deploy.answering.app, deploy.answering.served, deploy.bundle",
+        (*HEAVY, "optuna", "onnx", "pandas"),
+    ),
     "the trainables' façade": ("import trainables", (*HEAVY, "numpy")),
     "ask and tell with random search": (FINISHED_STUDY, (*HEAVY, "optuna", "pandas")),
     "ask and tell with TPE": (FINISHED_STUDY.replace('"random"', '"tpe"'), ("ray", "sklearn", "onnxscript")),

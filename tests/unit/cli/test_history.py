@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from deploy.answer_id import AnswerIds
+from deploy.answering.answer_id import AnswerIds
 from deploy.bundle import Lineage, Prediction
-from deploy.decisions import decide_by_hand, decide_challenge, decide_freeze, decide_promotion, decide_verdict
-from deploy.endpoint import EndpointState
-from deploy.evidence import ArmCounts, Evidence, Judgement
-from deploy.evidence_file import EvidenceFile
 from deploy.places import journal_directory
-from deploy.rollout import Action, Verdict
-from deploy.versions import Offer
+from deploy.rollout.decisions import decide_by_hand, decide_challenge, decide_freeze, decide_promotion, decide_verdict
+from deploy.rollout.evidence import ArmCounts, Evidence, Judgement
+from deploy.rollout.evidence_file import EvidenceFile
+from deploy.rollout.judge import Action, Verdict
+from deploy.rollout.state import EndpointState
+from deploy.rollout.versions import Offer
 from orchestrator.cli.program import execute
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.specification import StudySpecification

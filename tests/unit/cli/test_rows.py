@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.sent_rows import CsvRows
+from deploy.formats.sent_rows import CsvRows
 from orchestrator.cli.rows import read_rows
 from orchestrator.domain.errors import InvalidInput
 

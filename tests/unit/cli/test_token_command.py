@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from deploy.key_following import KeyFollower
-from deploy.tokens import ensure_token, token_of
+from deploy.access.key_following import KeyFollower
+from deploy.access.tokens import ensure_token, token_of
 from orchestrator.cli.program import execute
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import (
     Bundle,
     CategoryStep,
@@ -23,7 +24,6 @@ from deploy.bundle import (
     TableEncoder,
     write_bundle,
 )
-from deploy.served import ModelSlot, Served
 
 AGE = Column("age", ColumnKind.NUMBER, nullable=True)
 PLAN = Column("plan", ColumnKind.CATEGORY, levels=("basic", "pro"))

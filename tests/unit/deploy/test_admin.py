@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from deploy.admin import AdminDesk
-from deploy.app import AppSettings, EndpointApp
-from deploy.asgi import Refusal
-from deploy.desk import MAX_BODY_BYTES, Wish, parse_wish
-from deploy.metrics import Reading, Standing
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.desk import MAX_BODY_BYTES, Wish, parse_wish
+from deploy.answering.served import ModelSlot
+from deploy.http.asgi import Refusal
+from deploy.monitoring.metrics import Reading, Standing
 from deploy.places import journal_directory
-from deploy.served import ModelSlot
 from orchestrator.journal import open_journal
 
 

@@ -9,13 +9,13 @@ import httpx
 import orjson
 import pytest
 
-from deploy.admission import Admission
-from deploy.app import AppSettings, EndpointApp
-from deploy.asgi import Refusal, held_bytes
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
 from deploy.client import Client
-from deploy.deadline import check_deadline, deadline_of
-from deploy.served import ModelSlot, Served
+from deploy.http.admission import Admission
+from deploy.http.asgi import Refusal, held_bytes
+from deploy.http.deadline import check_deadline, deadline_of
 
 BODY = orjson.dumps([[1, 2, 3]])
 

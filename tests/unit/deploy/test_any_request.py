@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import COLUMNS, Ask, asker, write
 
-from deploy import open_inference_pb2 as messages
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering import open_inference_pb2 as messages
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.grpc_service import GrpcService
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
-from deploy.grpc_service import GrpcService
-from deploy.served import ModelSlot, Served
 
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 

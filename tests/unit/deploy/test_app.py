@@ -7,11 +7,11 @@ import httpx
 import orjson
 import pytest
 
-from deploy.app import AppSettings, EndpointApp
+from deploy.access.keyring import Keyring
+from deploy.access.named_tokens import NamedToken, Secret, TokenScope
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
-from deploy.keyring import Keyring
-from deploy.named_tokens import NamedToken, Secret, TokenScope
-from deploy.served import ModelSlot, Served
 
 SETTINGS = AppSettings(model="digits", token="secret", max_body_bytes=4096, max_rows=8)
 RECORD = {"width": 1.0, "height": 2, "depth": 3.5}

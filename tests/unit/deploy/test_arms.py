@@ -9,15 +9,15 @@ import httpx
 import numpy as np
 import pytest
 
-from deploy import arms
-from deploy.answer_id import AnswerIds, differ, first_differs, parse_answer_id
-from deploy.app import AppSettings, EndpointApp
-from deploy.arms import place_of
-from deploy.asgi import Refusal
+from deploy.answering import arms
+from deploy.answering.answer_id import AnswerIds, differ, first_differs, parse_answer_id
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.arms import place_of
+from deploy.answering.feedback import parse_feedback
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import PACE_LEAST, Pace, Tally
 from deploy.bundle import Bundle, Kind, Lineage, Prediction, Schema, write_bundle
-from deploy.feedback import parse_feedback
-from deploy.served import Contender, ModelSlot, Served
-from deploy.tally import PACE_LEAST, Pace, Tally
+from deploy.http.asgi import Refusal
 
 SCHEMA = Schema(columns=("width", "height", "depth"), kind=Kind.CLASSIFICATION, labels=("cat", "dog"))
 GOOD, BAD = [1.0, 2.0, 3.0], [0.1, 2.0, 3.0]

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deploy.audit import DONE, REFUSED, AuditLog, Entry, trail
-from deploy.decisions import decide_freeze
-from deploy.denials import MOST_SOURCES, OTHERS, Denials
-from deploy.desk import origin_of
-from deploy.endpoint import EndpointState
+from deploy.access.audit import DONE, REFUSED, AuditLog, Entry, trail
+from deploy.access.denials import MOST_SOURCES, OTHERS, Denials
+from deploy.answering.desk import origin_of
 from deploy.places import journal_directory
+from deploy.rollout.decisions import decide_freeze
+from deploy.rollout.state import EndpointState
 from orchestrator.cli.program import execute
 from orchestrator.journal import Storage, open_journal
 

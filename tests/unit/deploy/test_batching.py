@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploy import batching
-from deploy.app import AppSettings, EndpointApp
-from deploy.asgi import Refusal
-from deploy.batching import Batcher
+from deploy.answering import batching
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.batching import Batcher
+from deploy.answering.call_cost import BATCH_ROWS, CallCost, measure_cost
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import Tally
 from deploy.bundle import Bundle, Kind, Lineage, Schema, write_bundle
-from deploy.call_cost import BATCH_ROWS, CallCost, measure_cost
-from deploy.metrics import Meter
-from deploy.served import Contender, ModelSlot, Served
-from deploy.tally import Tally
+from deploy.http.asgi import Refusal
+from deploy.monitoring.metrics import Meter
 
 SCHEMA = Schema(columns=("width", "height", "depth"), kind=Kind.REGRESSION)
 SHARED = CallCost(100e-6, 1e-6)  # of a model whose rows are nearly free
@@ -272,9 +272,9 @@ def test_a_cost_is_measured_and_says_what_a_call_may_hold(summing):
 
 
 def test_a_replica_knows_the_cost_of_its_model(make_bundle: Callable[..., Any], tmp_path):
+    from deploy.access.tokens import ensure_token
     from deploy.replica import EndpointReplica
-    from deploy.tokens import ensure_token
-    from deploy.versions import Routing
+    from deploy.rollout.versions import Routing
 
     ensure_token(tmp_path / "runs", "digits")
     replica = EndpointReplica("digits", str(tmp_path / "runs"), latency_seconds=0.25)

@@ -12,7 +12,7 @@ import pytest
 from plans import Ask, asker, write
 
 from deploy.bundle import Bundle
-from deploy.tensors import DTYPES, bytes_of_cells, cells_of_bytes
+from deploy.formats.tensors import DTYPES, bytes_of_cells, cells_of_bytes
 
 HEADER = "inference-header-content-length"
 

@@ -19,13 +19,13 @@ from plans import write
 
 import deploy
 from deploy import Client, EndpointAddress
-from deploy.app import AppSettings, EndpointApp
+from deploy.access.tokens import ensure_token
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
 from deploy.client import RequestRefused
-from deploy.ports import free_port
-from deploy.sent_rows import CsvRows
-from deploy.served import ModelSlot, Served
-from deploy.tokens import ensure_token
+from deploy.formats.sent_rows import CsvRows
+from deploy.ingress.ports import free_port
 from orchestrator.domain.errors import EndpointError
 
 ANSWER = {"predictions": [1], "probabilities": [[0.1, 0.9]], "version": "3", "study": "digits", "trial": 12}

@@ -14,13 +14,13 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from deploy.app import INLINE_BYTES, AppSettings, EndpointApp
+from deploy.answering.app import INLINE_BYTES, AppSettings, EndpointApp
+from deploy.answering.call_cost import CallCost
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import Tally
 from deploy.bundle import Bundle
-from deploy.call_cost import CallCost
-from deploy.direct import DirectProtocol, front_of
-from deploy.served import Contender, ModelSlot, Served
-from deploy.shortcut import middlewares
-from deploy.tally import Tally
+from deploy.ingress.direct import DirectProtocol, front_of
+from deploy.ingress.shortcut import middlewares
 
 ROWS = orjson.dumps([[1, 2, 3], [4, 5, 6]])
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Column, ColumnKind, Distribution, Kind, Prediction, Profile, Schema, Table
-from deploy.drift import Count, DriftBook, Verdict, chi_squared_tail, drift_of
-from deploy.traffic import KEPT, ROWS, Traffic, TrafficCounts
+from deploy.monitoring.drift import Count, DriftBook, Verdict, chi_squared_tail, drift_of
+from deploy.monitoring.traffic import KEPT, ROWS, Traffic, TrafficCounts
 from orchestrator.domain.errors import BundleError
 
 SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=("cat", "dog"))

@@ -2,7 +2,8 @@ import orjson
 import pytest
 
 from deploy.bundle import Lineage
-from deploy.decisions import (
+from deploy.following import JournalFollower
+from deploy.rollout.decisions import (
     decide_by_hand,
     decide_challenge,
     decide_freeze,
@@ -13,11 +14,10 @@ from deploy.decisions import (
     decide_verdict,
     why_not_now,
 )
-from deploy.endpoint import EndpointState, replay
-from deploy.evidence import ArmCounts, Evidence
-from deploy.following import JournalFollower
-from deploy.rollout import Action, Verdict
-from deploy.versions import Contest, Offer, Place, Routing
+from deploy.rollout.evidence import ArmCounts, Evidence
+from deploy.rollout.judge import Action, Verdict
+from deploy.rollout.state import EndpointState, replay
+from deploy.rollout.versions import Contest, Offer, Place, Routing
 from orchestrator.domain.errors import EndpointError, UnknownVersion
 from orchestrator.domain.rollout import RolloutPlan, by_hand
 from orchestrator.journal import MemoryJournal, open_journal

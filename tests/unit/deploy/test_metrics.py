@@ -7,10 +7,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.app import AppSettings, EndpointApp
-from deploy.exposition import exposition
-from deploy.metrics import Meter, Reading, Standing
-from deploy.served import ModelSlot, Served
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
+from deploy.monitoring.exposition import exposition
+from deploy.monitoring.metrics import Meter, Reading, Standing
 
 
 def samples(text: bytes) -> dict[tuple, float]:

@@ -6,14 +6,14 @@ import time
 
 import pytest
 
+from deploy.access.tokens import ensure_token, read_token, token_of
 from deploy.bundle import Bundle
 from deploy.copies import open_bundle
-from deploy.decisions import decide_promotion
-from deploy.ledger import Ledger
 from deploy.places import endpoint_place, known_endpoints
 from deploy.replica import EndpointReplica
-from deploy.tokens import ensure_token, read_token, token_of
-from deploy.versions import Offer
+from deploy.rollout.decisions import decide_promotion
+from deploy.rollout.ledger import Ledger
+from deploy.rollout.versions import Offer
 from orchestrator.domain.errors import BundleError, EndpointError, StorageError
 from orchestrator.journal import Storage, cache_directory
 

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 from plans import RECORD, Ask, asker, write
 
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
-from deploy.docs_page import PAGE, docs_page
-from deploy.media import ARROW, CSV, JSON
-from deploy.served import ModelSlot, Served
+from deploy.http.docs_page import PAGE, docs_page
+from deploy.http.media import ARROW, CSV, JSON
 
 
 @pytest.fixture(params=["plans", "digits"])

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from deploy.app import AppSettings, EndpointApp
-from deploy.asgi import read_body
-from deploy.patience import Patience
-from deploy.served import ModelSlot, Served
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
+from deploy.http.asgi import read_body
+from deploy.http.patience import Patience
 
 SCOPE = {
     "type": "http",

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from plans import RECORD, Ask, asker, write
 
-from deploy.arrow_rows import parse_arrow
-from deploy.asgi import Refusal
 from deploy.bundle import Bundle, Column, ColumnKind, Kind, Lineage, Schema, Table, constant_model, write_bundle
-from deploy.csv_rows import parse_csv
+from deploy.formats.arrow_rows import parse_arrow
+from deploy.formats.csv_rows import parse_csv
+from deploy.http.asgi import Refusal
 
 CSV, ARROW = "text/csv", "application/vnd.apache.arrow.stream"
 TABLE = {"plan": ["pro", "gold"], "age": [3, None], "paid": [True, False]}

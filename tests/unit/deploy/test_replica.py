@@ -3,20 +3,20 @@ import time
 
 import pytest
 
+from deploy.access.tokens import ensure_token
+from deploy.answering.feedback import Waiting
+from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.tally import Tally
 from deploy.bundle import Bundle
-from deploy.decisions import decide_promotion
-from deploy.endpoint import EndpointState
-from deploy.evidence import Evidence, Judgement
-from deploy.evidence_file import EvidenceFile
-from deploy.feedback import Waiting
+from deploy.monitoring.traffic import Traffic
 from deploy.places import journal_directory
 from deploy.replica import EndpointReplica
 from deploy.reporting import Reporter
-from deploy.served import Contender, ModelSlot, Served
-from deploy.tally import Tally
-from deploy.tokens import ensure_token
-from deploy.traffic import Traffic
-from deploy.versions import Contest, Offer, Routing
+from deploy.rollout.decisions import decide_promotion
+from deploy.rollout.evidence import Evidence, Judgement
+from deploy.rollout.evidence_file import EvidenceFile
+from deploy.rollout.state import EndpointState
+from deploy.rollout.versions import Contest, Offer, Routing
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.journal import open_journal
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.evidence import ArmCounts, Evidence, EvidenceBook, Judgement
-from deploy.rollout import LEAST_REQUESTS, LEAST_SLOW_SECONDS, Action, Rollout, judge, slow_limit
+from deploy.rollout.evidence import ArmCounts, Evidence, EvidenceBook, Judgement
+from deploy.rollout.judge import LEAST_REQUESTS, LEAST_SLOW_SECONDS, Action, Rollout, judge, slow_limit
 from orchestrator.domain.rollout import RolloutPlan
 
 BEGAN = "2026-01-01T00:00:00.000+00:00"

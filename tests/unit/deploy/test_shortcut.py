@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from deploy.app import AppSettings, EndpointApp
+from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
-from deploy.served import ModelSlot, Served
-from deploy.shortcut import ENVIRONMENT, SERVES_OWN, Shortcut, middlewares
+from deploy.ingress.shortcut import ENVIRONMENT, SERVES_OWN, Shortcut, middlewares
 
 
 class Replica:

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deploy.tokens import ensure_token, read_token, token_file
+from deploy.access.tokens import ensure_token, read_token, token_file
 from orchestrator.domain.errors import EndpointError
 
 

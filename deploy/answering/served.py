@@ -1,0 +1,69 @@
+"""The model that answers, and the one that may take over: one reference, changed as a whole."""
+
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from deploy.answering.call_cost import CallCost
+from deploy.answering.tally import Tally
+from deploy.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A loaded bundle under the version that the endpoint gave it; `generation` orders the endpoint's decisions.
+
+    `contender` is the challenger that is in its rollout beside this champion, where there is one. `cost` is what a call
+    of the model takes; where that was not measured each request has a call of its own.
+    """
+
+    bundle: Bundle
+    version: int
+    generation: int
+    contender: "Contender | None" = None
+    cost: CallCost | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    """Who answered, as HTTP headers; a study's name is percent-encoded where a header could not hold it."""
+
+    @property
+    def rollout(self) -> int:
+        """The number of the rollout that goes on; 0 where there is none."""
+        return 0 if self.contender is None else self.contender.number
+
+    def __post_init__(self) -> None:
+        """Writes the headers once, for all answers."""
+        lineage = self.bundle.lineage
+        said = {b"x-model-version": str(self.version), b"x-study": quote(lineage.study), b"x-trial": str(lineage.trial)}
+        object.__setattr__(self, "headers", tuple((name, value.encode()) for name, value in said.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A challenger in its rollout, loaded: the rollout's number, its share of the requests, and what was counted."""
+
+    served: Served
+    number: int
+    weight: float
+    tally: Tally
+
+
+class ModelSlot:
+    """Holds the one model that answers, or None.
+
+    Written by the replica that owns it, read by its requests: each reads the reference once, and so keeps one model
+    from its check to its answer however often the slot changes meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._served: Served | None = None
+
+    @property
+    def served(self) -> Served | None:
+        """The model that answers now."""
+        return self._served
+
+    def put(self, served: Served) -> bool:
+        """Makes `served` answer from the next request on; returns False when a later decision is already in place."""
+        if self._served is not None and served.generation < self._served.generation:
+            return False
+        self._served = served
+        return True

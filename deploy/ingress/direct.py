@@ -1,0 +1,119 @@
+"""The shortest way of a request through a replica's own server: read, answered and written in one step.
+
+Of uvicorn a small request for predictions needs the parser alone; the rest of it (a task, an event, a dictionary of
+what was asked, messages for the body, the head and the end of an answer) costs as much as the answer does. This
+protocol hands such a request to `EndpointApp.at_once` when it has come whole, and writes what that returns. Whatever is
+not plain takes uvicorn's way from its beginning: another path, a body that comes in pieces, a request behind one that
+is not answered yet, and all that the application would refuse. So there is one place that says no.
+
+Written against uvicorn 0.54's `HttpToolsProtocol`.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from deploy.answering.app import INLINE_BYTES, EndpointApp
+from deploy.http.asgi import Answer, encoded
+
+PATH = "/predict"
+STATUS = b"HTTP/1.1 200 OK\r\n"
+
+
+@runtime_checkable
+class Front(Protocol):
+    """What stands before an endpoint's application, and knows which one it is."""
+
+    def behind(self) -> tuple[EndpointApp, str] | None:
+        """Returns the application and the prefix of its paths; None where requests have to go through the front."""
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """One connection. Used by one event loop."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._front = front_of(self.app)
+        self._endpoint: EndpointApp | None = None  # of the request that waits here for its body, unknown to uvicorn
+        self._body = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes of the client's; a request that is not whole behind them is uvicorn's."""
+        super().data_received(data)
+        if self._endpoint is not None:
+            self._give_up()
+
+    def on_headers_complete(self) -> None:
+        """Keeps a request that may be plain."""
+        self._body = b""
+        self._endpoint = self._wanted()
+        if self._endpoint is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keeps a part of the body."""
+        if self._endpoint is None:
+            super().on_body(body)
+            return
+        self._body += body
+        if len(self._body) > INLINE_BYTES:
+            self._give_up()
+
+    def on_message_complete(self) -> None:
+        """Answers a request that is whole, or has uvicorn do it."""
+        if self._endpoint is not None:
+            answer = self._endpoint.at_once(self.headers, self._body)
+            if answer is not None:
+                self._endpoint = None
+                self._write(answer)
+                return
+            self._give_up()
+        super().on_message_complete()
+
+    def _wanted(self) -> EndpointApp | None:
+        """Returns the application where the request may be plain."""
+        front, parser = self._front, self.parser
+        if front is None or not self.url.endswith(PATH.encode()):
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        if self.expect_100_continue or self.flow.write_paused or self.transport.is_closing():
+            return None
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        found = (front, "") if isinstance(front, EndpointApp) else front.behind()
+        if found is None or parser.should_upgrade() or self.url != f"{found[1].rstrip('/')}{PATH}".encode():
+            return None
+        return found[0]
+
+    def _give_up(self) -> None:
+        """Has uvicorn begin with the request that was kept, as if it came now."""
+        self._endpoint = None
+        super().on_headers_complete()
+        if self._body:
+            super().on_body(self._body)
+
+    def _write(self, answer: Answer) -> None:
+        headers, body = encoded(answer)
+        parts = [STATUS]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        self.on_response_complete()
+
+
+def front_of(app: Any) -> EndpointApp | Front | None:
+    """Returns the application itself or what knows it, under the middleware that uvicorn puts around."""
+    while app is not None and not isinstance(app, EndpointApp | Front):
+        app = getattr(app, "app", None)
+    return app
+
+
+def install() -> None:
+    """Has the servers that this process makes from now on use the protocol, where nobody names another one.
+
+    Serve names none, and has no place for one.
+    """
+    auto.AutoHTTPProtocol = DirectProtocol
