@@ -134,14 +134,22 @@ class EndpointActor:
             return said | {"state": "withdrawn", "reason": state.withdrawn[known.number]}
         return said | {"state": "full" if state.current and state.current.number == known.number else "former"}
 
-    def observe(self, replica: str, rollout: int, evidence: dict[str, Any] | None, labels: list[list[Any]]) -> None:
-        """Takes what a replica counted in a rollout, and labels; decides about the challenger, and tells the replicas.
+    def observe(
+        self,
+        replica: str,
+        rollout: int,
+        evidence: dict[str, Any] | None,
+        labels: list[list[Any]],
+        deaths: list[list[Any]],
+    ) -> None:
+        """Takes what a replica saw of a rollout; decides about the challenger, and tells the replicas.
 
         Args:
             replica: a name of its process.
             rollout: the number of the rollout that it counted in; 0 for none.
             evidence: all that it counted since that began.
             labels: the fields of a `Judgement` each.
+            deaths: the fields of a `Death` each, that it found on its host.
         """
         ledger = self._open()
         with self._writing:
@@ -150,6 +158,8 @@ class EndpointActor:
                 book.begin(state.rollout.number)
             if evidence is not None:
                 book.take(replica, rollout, Evidence.from_dict(evidence))
+            for box, of_rollout in deaths:
+                book.mourn(str(box), int(of_rollout))
             challenger = 0 if state.rollout is None else state.rollout.version
             for label in labels:
                 book.judge(Judgement(*label), challenger)

@@ -123,10 +123,11 @@ class EndpointHandle:
         rollout: int,
         evidence: dict[str, Any] | None,
         labels: list[list[Any]],
+        deaths: list[list[Any]],
         timeout_seconds: float = 10.0,
     ) -> None:
         """Brings what a replica counted to the endpoint; see `EndpointActor.observe`."""
-        self._ask(self.actor.observe.remote(replica, rollout, evidence, labels), timeout_seconds)
+        self._ask(self.actor.observe.remote(replica, rollout, evidence, labels, deaths), timeout_seconds)
 
     def watch(self, replica: str, count: list[Any], timeout_seconds: float = 10.0) -> None:
         """Brings what a replica counted of its requests; see `EndpointActor.watch`."""

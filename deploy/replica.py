@@ -10,8 +10,10 @@ import os
 import secrets
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +23,7 @@ from deploy.access.key_following import KeyFollower
 from deploy.access.tokens import token_of
 from deploy.admin import AdminDesk
 from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.black_box import BlackBox, box_folder
 from deploy.answering.call_cost import CallCost, measure_cost
 from deploy.answering.grpc_service import GrpcService
 from deploy.answering.served import Contender, ModelSlot, Served
@@ -38,7 +41,7 @@ from deploy.ingress.grpc_door import close_replica
 from deploy.monitoring.metrics import Reading, Standing
 from deploy.monitoring.ray_metrics import export_for_ever
 from deploy.places import journal_directory
-from deploy.reporting import report_for_ever
+from deploy.reporting import Reporter
 from deploy.rollout.versions import Contest, Routing
 from deploy.scaling import BUSY, RATE
 from orchestrator.domain.errors import OrchestratorError
@@ -75,6 +78,9 @@ class EndpointReplica(GrpcService):
         self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name, self._read))
         self._is_private = is_private
         self._rated: tuple[float, int, float] | None = None
+        self._box = _box(boxes := box_folder(storage, name))
+        reporter = Reporter(name, self._slot, self._app.feedback, self._app.arms.traffic, boxes)
+        reporter.report()  # before it takes a challenger that killed the replica before it
         self._catch_up()
         threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
         threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
@@ -83,8 +89,7 @@ class EndpointReplica(GrpcService):
             threading.Thread(target=export_for_ever, args=exporting, name="export-numbers", daemon=True).start()
         writing = (storage, name, self._app.denials)
         threading.Thread(target=write_for_ever, args=writing, name="audit", daemon=True).start()
-        reporting = (name, self._slot, self._app.feedback, self._app.arms.traffic)
-        threading.Thread(target=report_for_ever, args=reporting, name="report", daemon=True).start()
+        threading.Thread(target=reporter.report_for_ever, name="report", daemon=True).start()
 
     def __serve_build_asgi_app__(self) -> EndpointApp:
         """Returns the application that requests go to; Serve asks for it once, after the constructor."""
@@ -186,8 +191,10 @@ class EndpointReplica(GrpcService):
         before = None if served is None else served.contender
         goes_on = before is not None and before.number == contest.number
         tally = before.tally if before is not None and goes_on else Tally(contest.slow_seconds)
-        bundle, cost = self._loaded(served, contest.version, contest.uri)
-        return Contender(Served(bundle, contest.version, generation, cost=cost), contest.number, contest.weight, tally)
+        with nullcontext() if self._box is None else self._box.computing(contest.number):
+            bundle, cost = self._loaded(served, contest.version, contest.uri)
+        challenger = Served(bundle, contest.version, generation, cost=cost)
+        return Contender(challenger, contest.number, contest.weight, tally, self._box)
 
     def _loaded(self, served: Served | None, version: int, uri: str) -> tuple[Bundle, CallCost | None]:
         """Returns a bundle, warmed up, and its cost; the one that this replica holds, as champion or challenger."""
@@ -198,6 +205,14 @@ class EndpointReplica(GrpcService):
         bundle = open_bundle(uri, threads=self._threads, on_gpu=self._on_gpu)
         bundle.warm_up()
         return bundle, measure_cost(bundle)
+
+
+def _box(folder: Path) -> BlackBox | None:
+    try:
+        return BlackBox(folder)
+    except OSError as error:
+        logger.warning("Should a challenger end this replica's process, nobody will know: %s", error)
+        return None
 
 
 def _program_version() -> str:

@@ -8,9 +8,11 @@ import logging
 import secrets
 import time
 from dataclasses import astuple
+from pathlib import Path
 
 import ray
 
+from deploy.answering.black_box import Death, deaths, forget
 from deploy.answering.feedback import Waiting
 from deploy.answering.served import ModelSlot
 from deploy.handle import EndpointHandle, find_handle
@@ -23,20 +25,12 @@ WATCH_SECONDS = 2.0  # between two counts of what was asked: drift takes hours, 
 LABELS = 1000  # in one report; more of them wait for the next one
 
 
-def report_for_ever(name: str, slot: ModelSlot, feedback: Waiting, traffic: Traffic) -> None:
-    """Reports until the process ends."""
-    reporter = Reporter(name, slot, feedback, traffic)
-    while True:
-        time.sleep(REPORT_SECONDS)
-        reporter.report()
-        reporter.watch()
-
-
 class Reporter:
-    """Reports as one replica, under a name that no other has."""
+    """Reports as one replica, under a name that no other has. `boxes` is the folder of this host's black boxes."""
 
-    def __init__(self, name: str, slot: ModelSlot, feedback: Waiting, traffic: Traffic) -> None:
+    def __init__(self, name: str, slot: ModelSlot, feedback: Waiting, traffic: Traffic, boxes: Path) -> None:
         self._name = name
+        self._boxes = boxes
         self._slot = slot
         self._feedback = feedback
         self._traffic = traffic
@@ -46,11 +40,18 @@ class Reporter:
         self._handle: EndpointHandle | None = None
         self._is_away = False
 
+    def report_for_ever(self) -> None:
+        """Reports until the process ends."""
+        while True:
+            time.sleep(REPORT_SECONDS)
+            self.report()
+            self.watch()
+
     def report(self) -> None:
         """Says what there is to say; what could not be said is said the next time."""
-        served, labels = self._slot.served, self._feedback.take()
+        served, labels, died = self._slot.served, self._feedback.take(), self._deaths()
         contender = None if served is None else served.contender
-        if contender is None and not labels:
+        if contender is None and not labels and not died:
             return
         now, later = labels[:LABELS], labels[LABELS:]
         if later:
@@ -58,7 +59,10 @@ class Reporter:
         rollout = 0 if contender is None else contender.number
         evidence = None if contender is None else contender.tally.evidence.to_dict()
         try:
-            self._reached().observe(self._replica, rollout, evidence, [list(astuple(label)) for label in now])
+            said = [list(astuple(label)) for label in now]
+            self._reached().observe(self._replica, rollout, evidence, said, [list(astuple(death)) for death in died])
+            for death in died:
+                forget(self._boxes, death)
             self._is_away = False
         except Exception as error:  # noqa: BLE001 - a thread's edge: a replica answers whoever does not
             self._feedback.add(now)
@@ -79,6 +83,13 @@ class Reporter:
             self._is_away = False
         except Exception as error:  # noqa: BLE001 - as above
             self._lose(error)
+
+    def _deaths(self) -> list[Death]:
+        try:
+            return deaths(self._boxes)
+        except OSError as error:
+            logger.warning("Whether replicas died on this host, %s does not say: %s", self._boxes, error)
+            return []
 
     def _count(self) -> None:
         served = self._slot.served

@@ -142,7 +142,7 @@ class Arms:
         check_deadline(manner.deadline)
         asked = await self._challenge(contender, work)
         if isinstance(asked, Worked):
-            self._copy(Copy(served.bundle, asked.rows, asked.prediction, contender.tally, counts=False))
+            self._copy(Copy(served.bundle, asked.rows, asked.prediction, contender.tally))
             return asked
         worked, _ = await self._ask(served, work, manner)  # raises where the request is wrong, and blames nobody then
         if asked is Asked.FAILED:
@@ -183,14 +183,14 @@ class Arms:
         contender.tally.champion(seconds)
         if contender.weight == SHADOW:
             bundle = contender.served.bundle
-            self._copy(Copy(bundle, worked.rows, worked.prediction, contender.tally, counts=True))
+            self._copy(Copy(bundle, worked.rows, worked.prediction, contender.tally, contender.computing))
         return worked
 
     async def _challenge(self, contender: Contender, work: Work[T]) -> "Worked[T] | Asked":
         """Returns what the challenger makes of the request, or why there is nothing."""
         if not self._free.acquire(blocking=False):
             return Asked.BUSY
-        running = self._pool.submit(_timed, work, contender.served, None)
+        running = self._pool.submit(_challenged, work, contender)
         running.add_done_callback(lambda _: self._free.release())
         try:
             worked, seconds = await asyncio.wait_for(asyncio.wrap_future(running), DEADLINE_SECONDS)
@@ -228,6 +228,11 @@ def _answered(work: Work[T], model: Served) -> Worked[T]:
     begun = work(model)
     prediction = model.bundle.predict(begun.rows)
     return Worked(begun.finish(prediction), begun.rows, prediction, model)
+
+
+def _challenged(work: Work[T], contender: Contender) -> tuple[Worked[T], float]:
+    with contender.computing():
+        return _timed(work, contender.served, None)
 
 
 def _timed(work: Work[T], model: Served, deadline: float | None) -> tuple[Worked[T], float]:

@@ -6,6 +6,8 @@ One thread asks it; the queue is short, and a copy that finds it full is dropped
 import queue
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +25,15 @@ MOST_ROWS = 256  # of a copy; a larger one would hold the thread while many smal
 class Copy:
     """A request that was answered, and the model that is asked the same now.
 
-    With `counts` that is a challenger in the shadow, whose failures and times are counted; without, the champion beside
-    a challenger that answered.
+    With `computing`, which is held meanwhile, that is a challenger in the shadow, whose failures and times are counted;
+    without, the champion beside a challenger that answered.
     """
 
     bundle: Bundle
     rows: NDArray[np.float32] | Table
     prediction: Prediction
     tally: Tally
-    counts: bool
+    computing: Callable[[], AbstractContextManager[None]] | None = None
 
 
 class Copies:
@@ -64,12 +66,13 @@ class Copies:
 def _compare(copy: Copy) -> None:
     start = time.thread_time()
     try:
-        other = copy.bundle.predict(copy.rows)
+        with nullcontext() if copy.computing is None else copy.computing():
+            other = copy.bundle.predict(copy.rows)
         seconds, differed = time.thread_time() - start, first_differs(copy.prediction, other)
     except Exception:  # noqa: BLE001 - a thread's edge: that a model fails is what is counted here
-        if copy.counts:
+        if copy.computing is not None:
             copy.tally.challenger(failed=True)
         return
-    if copy.counts:
+    if copy.computing is not None:
         copy.tally.challenger(seconds)
     copy.tally.compared(differed=differed)

@@ -1,8 +1,10 @@
 """The model that answers, and the one that may take over: one reference, changed as a whole."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from deploy.answering.black_box import BlackBox
 from deploy.answering.call_cost import CallCost
 from deploy.answering.tally import Tally
 from deploy.bundle import Bundle
@@ -38,12 +40,20 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A challenger in its rollout, loaded: the rollout's number, its share of the requests, and what was counted."""
+    """A challenger in its rollout, loaded: the rollout's number, its share of the requests, and what was counted.
+
+    `box` keeps that it computes, for the case that it ends this process.
+    """
 
     served: Served
     number: int
     weight: float
     tally: Tally
+    box: BlackBox | None = None
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Returns what to hold while this model is asked."""
+        return nullcontext() if self.box is None else self.box.computing(self.number)
 
 
 class ModelSlot:

@@ -32,12 +32,14 @@ class ArmCounts:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Both arms, and how many requests both answered and how many of them differently."""
+    """Both arms, how many requests both answered and how many of them differently, and how many processes died
+    computing for the challenger."""
 
     champion: ArmCounts = field(default_factory=ArmCounts)
     challenger: ArmCounts = field(default_factory=ArmCounts)
     compared: int = 0
     differed: int = 0
+    deaths: int = 0
 
     def __add__(self, other: "Evidence") -> "Evidence":
         return Evidence(
@@ -45,6 +47,7 @@ class Evidence:
             self.challenger + other.challenger,
             self.compared + other.compared,
             self.differed + other.differed,
+            self.deaths + other.deaths,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +58,8 @@ class Evidence:
     def from_dict(cls, given: Mapping[str, Any]) -> "Evidence":
         """Returns the evidence that `to_dict` wrote."""
         arms = {arm: ArmCounts(**{name: int(count) for name, count in given[arm].items()}) for arm in ARMS}
-        return cls(**arms, compared=int(given["compared"]), differed=int(given["differed"]))
+        deaths = int(given.get("deaths", 0))  # which earlier versions did not count
+        return cls(**arms, compared=int(given["compared"]), differed=int(given["differed"]), deaths=deaths)
 
 
 ARMS = ("champion", "challenger")
@@ -86,17 +90,23 @@ class EvidenceBook:
         self.versions: dict[int, tuple[int, int]] = {}  # version -> (labels judged, labels wrong), of all times
         self._replicas: dict[str, Evidence] = {}
         self._labels = Evidence()
+        self._died: frozenset[str] = frozenset()
         self._known: dict[str, None] = {}
 
     def begin(self, rollout: int) -> None:
         """Forgets the evidence of another rollout."""
         if rollout != self.rollout:
-            self.rollout, self._replicas, self._labels = rollout, {}, Evidence()
+            self.rollout, self._replicas, self._labels, self._died = rollout, {}, Evidence(), frozenset()
 
     def take(self, replica: str, rollout: int, evidence: Evidence) -> None:
         """Takes what a replica counted since the rollout began; of another rollout nothing is taken."""
         if rollout == self.rollout:
             self._replicas = {**self._replicas, replica: evidence}
+
+    def mourn(self, death: str, rollout: int) -> None:
+        """Takes the name of a death of a process that computed for the challenger of that rollout; each counts once."""
+        if rollout == self.rollout:
+            self._died |= {death}
 
     def judge(self, judgement: Judgement, challenger: int) -> bool:
         """Takes a label; returns whether it was new. `challenger` is the version that is in the rollout."""
@@ -116,7 +126,9 @@ class EvidenceBook:
 
     def of(self, rollout: int) -> Evidence:
         """Returns the evidence of all replicas and the labels in a rollout; nothing while nobody counted in it."""
-        return sum(self._replicas.values(), self._labels) if rollout == self.rollout else Evidence()
+        if rollout != self.rollout:
+            return Evidence()
+        return sum(self._replicas.values(), self._labels + Evidence(deaths=len(self._died)))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data."""
@@ -124,6 +136,7 @@ class EvidenceBook:
             "rollout": self.rollout,
             "replicas": {name: evidence.to_dict() for name, evidence in self._replicas.items()},
             "labels": self._labels.to_dict(),
+            "died": sorted(self._died),
             "versions": {str(version): list(counts) for version, counts in self.versions.items()},
         }
 
@@ -134,5 +147,6 @@ class EvidenceBook:
         book.rollout = int(given["rollout"])
         book._replicas = {str(name): Evidence.from_dict(counts) for name, counts in given["replicas"].items()}
         book._labels = Evidence.from_dict(given["labels"])
+        book._died = frozenset(given.get("died", ()))
         book.versions = {int(version): (int(j), int(w)) for version, (j, w) in given["versions"].items()}
         return book

@@ -8,6 +8,9 @@ that the chance of withdrawing such a challenger is at most `alpha` over the who
 (Bonferroni; see `sequential`). That holds for requests whose outcomes are independent: one client that sends one bad
 row a thousand times counts as a thousand.
 
+It is also withdrawn, without a test, when `MOST_DEATHS` processes died just while it computed in them: one may be the
+host's fault.
+
 It goes forward by time or by requests, never without requests.
 """
 
@@ -24,6 +27,7 @@ from orchestrator.domain.rollout import SHADOW, RolloutPlan
 TESTS = 4  # that share alpha
 SLOW_TOLERANCE = 0.05  # of a larger share of slow answers; they come in bursts that are nobody's fault
 LEAST_SLOW_SECONDS = 0.002  # of computing: no client notices less, whatever the ratio is
+MOST_DEATHS = 2
 LEAST_REQUESTS = 20  # of a step, however long it lasted: a challenger that nobody asked has shown nothing
 
 
@@ -105,6 +109,8 @@ def judge(rollout: Rollout, evidence: Evidence, now: str) -> Verdict:
 
 def _complaint(rollout: Rollout, evidence: Evidence) -> str | None:
     """Returns what is proved against the challenger, or None."""
+    if evidence.deaths >= MOST_DEATHS:
+        return f"{evidence.deaths} replicas died while it computed in them"
     plan, mine, other = rollout.plan, evidence.challenger, evidence.champion
     found = {
         f"failed at {_share(mine.failed, mine.asked)}, the champion at {_share(other.failed, other.asked)}": (

@@ -1,6 +1,7 @@
 """An endpoint's journal stays readable: each event has a golden form, which today's program writes and reads alike."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -26,7 +27,7 @@ from orchestrator.domain.rollout import RolloutPlan
 
 GOLDEN = Path(__file__).parent / "golden"
 PLAN = RolloutPlan("canary", (0.0, 0.05), seconds=None, requests=100, disagreement=0.5)
-EVIDENCE = Evidence(ArmCounts(900, 1, 2, 3, 4), ArmCounts(100, 5, 6, 7, 8), 50, 9)
+EVIDENCE = Evidence(ArmCounts(900, 1, 2, 3, 4), ArmCounts(100, 5, 6, 7, 8), 50, 9, 1)
 FIRST, SECOND = (
     Offer(f"file:///bundles/{digest}", digest, Lineage("digits", trial, 9, {"lr": 0.1}, 0.9, "accuracy", "d", 1))
     for digest, trial in (("a", 12), ("b", 34))
@@ -88,6 +89,12 @@ def test_a_journal_from_before_rollouts_is_read():
     state = replay([[golden("placed"), golden("promoted"), golden("rolled_back")]])
     assert state.routing == Routing(2, 1, "file:///bundles/a")
     assert (state.rollout, dict(state.withdrawn), state.frozen) == (None, {}, "")
+
+
+def test_evidence_from_before_deaths_were_counted_is_read():
+    before = golden("withdrawn")["evidence"]
+    del before["deaths"]
+    assert Evidence.from_dict(before) == replace(EVIDENCE, deaths=0)
 
 
 def test_a_place_with_grpc_is_the_golden_form_and_its_port():

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from deploy import (
     stop_endpoint,
     stop_serve,
 )
+from deploy.answering.black_box import box_folder
 from deploy.bundle import Profile
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
-from orchestrator.journal import read_journal
+from orchestrator.journal import Storage, read_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -211,6 +213,89 @@ def test_a_challenger_that_is_slow_is_withdrawn(address: EndpointAddress, handle
         reason = out(handle, version)
     assert load.errors == []
     assert "it computed over" in reason
+
+
+def turning_model(turns: int) -> bytes:
+    """Returns a model that says bee: at once, or after so many turns of a loop where the first cell is below 0."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["sum", "one"], ["more"])],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("more", TensorProto.FLOAT, []),
+        ],
+    )
+    constants = {
+        "table": np.asarray([[0.0, 1.0, 0.0, 0.0]], dtype=np.float32),
+        "none": np.asarray(0.0, dtype=np.float32),
+        "one": np.asarray(1.0, dtype=np.float32),
+        "turns": np.asarray(turns, dtype=np.int64),
+        "yes": np.asarray(True),
+        "first": np.asarray(0, dtype=np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["rows", "first"], ["row"], axis=0),
+        helper.make_node("Gather", ["row", "first"], ["cell"], axis=0),
+        helper.make_node("Less", ["cell", "none"], ["is_slow"]),
+        helper.make_node("Cast", ["is_slow"], ["slow"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["slow", "turns"], ["count"]),
+        helper.make_node("Loop", ["count", "yes", "none"], ["sum"], body=body),
+        helper.make_node("Mul", ["sum", "none"], ["nothing"]),
+        helper.make_node("Shape", ["rows"], ["shape"], start=0, end=1),
+        helper.make_node("ConstantOfShape", ["shape"], ["places"], value=helper.make_tensor("", 7, [1], [0])),
+        helper.make_node("Gather", ["table", "places"], ["fixed"], axis=0),
+        helper.make_node("Add", ["fixed", "nothing"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "slow",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_a_challenger_in_which_two_replicas_die_is_withdrawn(
+    address: EndpointAddress, handle: EndpointHandle, shop: Shop, storage: Path
+) -> None:
+    version = offered(handle, shop.make("bee", turning_model(50_000_000)), HALF)
+    champion = handle.status()["version"]
+    asker = Asker(address)
+    key = next(key for key in map(str, range(100)) if asker.ask(key=key)["version"] == str(version))
+
+    def kill(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: pid not in (pids := replicas()) and len(pids) == 2)
+
+    def replicas() -> list[int]:
+        return [replica["pid"] for replica in handle.status()["replicas"]]
+
+    kill(replicas()[0])  # at rest: nobody is blamed
+    assert handle.status()["rollout"]["evidence"]["deaths"] == 0
+    with ThreadPoolExecutor() as pool:
+        for _ in range(2):
+            asked = pool.submit(Asker(address).ask, width=-1.0, key=key)
+            wait_until(lambda: computing(storage))
+            kill(computing(storage)[0])
+            asked.result()  # cut off, or answered by the other replica
+    assert out(handle, version) == "2 replicas died while it computed in them"
+    wait_until(lambda: not any(replica["contender"] for replica in handle.status()["replicas"]))
+    assert {asker.ask(width=-1.0, key=key)["version"] for _ in range(20)} == {str(champion)}
+
+
+def computing(storage: Path) -> list[int]:
+    """Returns the processes that compute for a challenger just now, or died doing so."""
+    boxes = box_folder(str(Storage.of(storage)), "animals").glob("*.box")
+    return [int(box.stem.partition("-")[0]) for box in boxes if any(box.read_bytes()[8:])]
 
 
 def test_a_frozen_endpoint_changes_by_hand_only(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:

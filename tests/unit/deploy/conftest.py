@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,3 +29,28 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def bundle(make_bundle: Callable[..., Path]) -> Bundle:
     return Bundle.open(make_bundle())
+
+
+DIES = """
+import os, signal, sys
+from contextlib import nullcontext
+from pathlib import Path
+from deploy.answering.black_box import BlackBox
+
+box = BlackBox(Path(sys.argv[1]))
+with box.computing(1):
+    pass
+with box.computing(int(sys.argv[2])) if sys.argv[2] != "None" else nullcontext():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def die_computing() -> Callable[..., None]:
+    """Has a process killed while it computes for the challenger of a rollout; None: while it does not."""
+
+    def die(folder: Path, *, rollout: int | None) -> None:
+        ended = subprocess.run([sys.executable, "-c", DIES, str(folder), str(rollout)], timeout=60)
+        assert ended.returncode == -signal.SIGKILL
+
+    return die

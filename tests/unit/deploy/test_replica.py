@@ -157,37 +157,49 @@ def listener(monkeypatch):
     return listener
 
 
-def test_nothing_is_said_where_there_is_nothing_to_say(listener):
-    Reporter(REPORTED, ModelSlot(), Waiting(), Traffic()).report()
+def test_nothing_is_said_where_there_is_nothing_to_say(listener, tmp_path):
+    Reporter(REPORTED, ModelSlot(), Waiting(), Traffic(), tmp_path).report()
     assert listener.heard == []
 
 
-def test_labels_wait_until_the_endpoint_actor_is_back(listener):
+def test_labels_wait_until_the_endpoint_actor_is_back(listener, tmp_path):
     feedback = Waiting()
-    reporter = Reporter(REPORTED, ModelSlot(), feedback, Traffic())
+    reporter = Reporter(REPORTED, ModelSlot(), feedback, Traffic(), tmp_path)
     feedback.add([LABEL])
     listener.is_away = True
     reporter.report()
     listener.is_away = False
     reporter.report()
-    ((_, rollout, evidence, labels),) = listener.heard
-    assert (rollout, evidence, labels) == (0, None, [["x", 1, 0, 1, 1]])
+    ((_, rollout, evidence, labels, deaths),) = listener.heard
+    assert (rollout, evidence, labels, deaths) == (0, None, [["x", 1, 0, 1, 1]], [])
     reporter.report()
     assert len(listener.heard) == 1
 
 
-def test_each_report_holds_all_that_was_counted(listener, bundle):
+def test_each_report_holds_all_that_was_counted(listener, bundle, tmp_path):
     tally, slot = Tally(1.0), ModelSlot()
     slot.put(Served(bundle, 1, 5, Contender(Served(bundle, 2, 5), 5, 0.5, tally)))
-    reporter = Reporter(REPORTED, slot, Waiting(), Traffic())
+    reporter = Reporter(REPORTED, slot, Waiting(), Traffic(), tmp_path)
     for _ in range(2):
         tally.challenger(0.1)
         reporter.report()
-    assert [(rollout, evidence["challenger"]["asked"]) for _, rollout, evidence, _ in listener.heard] == [
+    assert [(rollout, evidence["challenger"]["asked"]) for _, rollout, evidence, *_ in listener.heard] == [
         (5, 1),
         (5, 2),
     ]
     assert len({replica for replica, *_ in listener.heard}) == 1
+
+
+def test_a_death_is_told_until_the_endpoint_actor_has_heard_of_it(listener, tmp_path, die_computing):
+    die_computing(tmp_path, rollout=7)
+    reporter = Reporter(REPORTED, ModelSlot(), Waiting(), Traffic(), tmp_path)
+    listener.is_away = True
+    reporter.report()
+    listener.is_away = False
+    reporter.report()
+    reporter.report()
+    ((_, _, _, _, [[box, rollout]]),) = listener.heard
+    assert (box.partition("-")[0].isdigit(), rollout) == (True, 7)
 
 
 # --- the book on the storage ---------------------------------------------------------------------------------------

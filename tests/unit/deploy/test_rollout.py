@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.rollout.evidence import ArmCounts, Evidence, EvidenceBook, Judgement
-from deploy.rollout.judge import LEAST_REQUESTS, LEAST_SLOW_SECONDS, Action, Rollout, judge, slow_limit
+from deploy.rollout.judge import LEAST_REQUESTS, LEAST_SLOW_SECONDS, MOST_DEATHS, Action, Rollout, judge, slow_limit
 from orchestrator.domain.rollout import RolloutPlan
 
 BEGAN = "2026-01-01T00:00:00.000+00:00"
@@ -67,6 +67,12 @@ def test_a_challenger_that_fails_as_often_as_the_champion_stays():
     assert judge(ROLLOUT, evidence, SOON).action is Action.STAY
 
 
+def test_one_death_may_be_the_hosts_fault_and_two_are_the_challengers():
+    assert judge(ROLLOUT, seen(ArmCounts(asked=10), deaths=MOST_DEATHS - 1), SOON).action is Action.STAY
+    verdict = judge(ROLLOUT, seen(ArmCounts(asked=10), deaths=MOST_DEATHS), SOON)
+    assert (verdict.action, verdict.why) == (Action.WITHDRAW, "2 replicas died while it computed in them")
+
+
 def test_slow_is_measured_by_the_champion_and_never_by_noise():
     assert slow_limit(PLAN, 0.02) == pytest.approx(0.06)
     assert slow_limit(PLAN, 0.0001) == slow_limit(PLAN, None) == LEAST_SLOW_SECONDS
@@ -94,6 +100,16 @@ def test_reports_of_another_rollout_are_passed_over_and_a_new_one_begins_at_noth
     assert (book.of(7), book.of(9)) == (ONE, Evidence())
     book.begin(9)
     assert book.of(9) == Evidence()
+
+
+def test_a_death_counts_once_and_in_its_rollout_alone():
+    book = EvidenceBook()
+    book.begin(7)
+    for box, rollout in (("a", 7), ("a", 7), ("b", 6), ("c", 7)):
+        book.mourn(box, rollout)
+    assert (book.of(7).deaths, EvidenceBook.from_dict(book.to_dict()).of(7).deaths) == (2, 2)
+    book.begin(9)
+    assert book.of(9).deaths == 0
 
 
 def test_a_label_counts_once_for_its_version_and_its_arm():
