@@ -4,10 +4,11 @@
 those who only look. `status` and its neighbours turn the state into plain data.
 """
 
+from orchestrator.study.bundles import BundleState
 from orchestrator.study.keeper import StudyKeeper
 from orchestrator.study.layout import Layout, studies_on
 from orchestrator.study.rebuilding import new_study, read_study, rebuild, replay, snapshot_breaches
-from orchestrator.study.state import BundleState, Phase, StudyState
+from orchestrator.study.state import Phase, StudyState
 from orchestrator.study.status import first_failure, savings, status, trial_details, trial_summary
 from orchestrator.study.study import Study
 from orchestrator.study.trial import Trial

@@ -20,8 +20,9 @@ from orchestrator.domain.events import (
 )
 from orchestrator.domain.exchange import ExportResult, Progress, Verdict
 from orchestrator.domain.trials import Decision, Failure, TrialState
+from orchestrator.study.bundles import REFERENCE, BundleState
 from orchestrator.study.ledger import Ledger
-from orchestrator.study.state import CRASHES, REFERENCE, BundleState, Phase
+from orchestrator.study.state import CRASHES, Phase
 from orchestrator.study.trial import Trial
 
 MISSING_METRIC = "the metric is never reported"

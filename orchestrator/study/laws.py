@@ -25,7 +25,8 @@ from orchestrator.domain.events import (
     Suggested,
 )
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.study.state import BundleState, StudyState
+from orchestrator.study.bundles import BundleState
+from orchestrator.study.state import StudyState
 
 
 @dataclass(slots=True)

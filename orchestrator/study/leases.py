@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.domain.events import ExportFailed, Interrupted
 from orchestrator.domain.trials import Failure
+from orchestrator.study.bundles import BundleState
 from orchestrator.study.hearing import Hearing
 from orchestrator.study.ledger import Ledger
-from orchestrator.study.state import BundleState, Phase
+from orchestrator.study.state import Phase
 from orchestrator.study.trial import Trial
 
 HOST_SECONDS = 8.0  # a host that gives no sign of life for so long, four beats, is dead

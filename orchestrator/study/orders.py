@@ -10,9 +10,10 @@ from orchestrator.domain.seeds import derive_seed
 from orchestrator.domain.space import Configuration
 from orchestrator.domain.specification import Budget
 from orchestrator.domain.trials import TrialState
+from orchestrator.study.bundles import BundleState
 from orchestrator.study.ledger import Ledger
 from orchestrator.study.promotion import next_export
-from orchestrator.study.state import BundleState, Phase
+from orchestrator.study.state import Phase
 from orchestrator.study.trial import Trial
 
 

@@ -8,7 +8,8 @@ default configuration is exported as well, as a *reference* that is measured bes
 from dataclasses import dataclass
 
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.study.state import CHALLENGER, REFERENCE, BundleState, Phase, StudyState
+from orchestrator.study.bundles import CHALLENGER, REFERENCE, BundleState
+from orchestrator.study.state import Phase, StudyState
 from orchestrator.study.trial import Trial
 
 

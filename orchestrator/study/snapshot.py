@@ -19,7 +19,8 @@ from orchestrator.domain.ranking import Ranking
 from orchestrator.domain.space import Space
 from orchestrator.domain.specification import Budget, StudySpecification
 from orchestrator.domain.trials import CheckpointRef, Failure, TrialState
-from orchestrator.study.state import BundleRecord, BundleState, Phase, SpaceHeld, StudyState
+from orchestrator.study.bundles import BundleRecord, BundleState
+from orchestrator.study.state import Phase, SpaceHeld, StudyState
 from orchestrator.study.trial import Trial
 
 FORMAT = 1

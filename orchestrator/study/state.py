@@ -36,9 +36,10 @@ from orchestrator.domain.events import (
 from orchestrator.domain.ranking import Ranking
 from orchestrator.domain.space import Space
 from orchestrator.domain.specification import Budget, StudySpecification
-from orchestrator.domain.trials import CheckpointRef, Decision, TrialState
+from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
+from orchestrator.study.bundles import CHALLENGER, BundleRecord, BundleState
 from orchestrator.study.transitions import next_state
 from orchestrator.study.trial import Trial
 
@@ -49,42 +50,6 @@ class Phase(StrEnum):
     RUNNING = "running"
     ENDING = "ending"
     ENDED = "ended"
-
-
-CHALLENGER = "challenger"
-REFERENCE = "reference"
-"""What a bundle is made for: to be promoted, or to be measured beside the champion."""
-
-
-class BundleState(StrEnum):
-    """Where a bundle stands on its way to the endpoint."""
-
-    EXPORTING = "exporting"
-    EXPORTED = "exported"
-    PROMOTED = "promoted"
-    REJECTED = "rejected"
-
-
-@dataclass(slots=True)
-class BundleRecord:
-    """A bundle that was ordered."""
-
-    bundle: str
-    trial: int
-    checkpoint: CheckpointRef
-    value: float | None
-    purpose: str
-    worker: str
-    state: BundleState = BundleState.EXPORTING
-    uri: str = ""
-    version: str = ""
-    reason: str = ""
-    at: float = 0.0
-
-    @property
-    def step(self) -> int:
-        """The step of its checkpoint."""
-        return self.checkpoint.step
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,13 @@ from orchestrator.domain.trials import Decision, TrialState
 from orchestrator.domain.widening import check_wider
 from orchestrator.schedulers.port import Scheduler
 from orchestrator.search.port import Suggester
+from orchestrator.study.bundles import BundleState
 from orchestrator.study.hearing import Hearing
 from orchestrator.study.leases import Leases
 from orchestrator.study.ledger import Ledger
 from orchestrator.study.orders import Orders
 from orchestrator.study.promotion import awaiting_promotion, next_export
-from orchestrator.study.state import BundleState, Phase, StudyState
+from orchestrator.study.state import Phase, StudyState
 
 WAIT_SECONDS = 0.05  # a worker without work asks again after this
 WAITING_WORDS = 200.0  # a second, from all workers without work together: a thousand of them must not drown the others

@@ -9,7 +9,8 @@ from ray import tune
 from studies import specification
 
 from orchestrator.study import StudyKeeper
-from orchestrator.tuning.native import SlotDesk, StudyScheduler, StudySearcher
+from orchestrator.tuning.native import StudyScheduler, StudySearcher
+from orchestrator.tuning.slot_desk import SlotDesk
 
 pytestmark = pytest.mark.ray
 

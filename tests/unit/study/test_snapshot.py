@@ -22,9 +22,9 @@ from orchestrator.study import (
     snapshot,
     snapshot_breaches,
 )
+from orchestrator.study.bundles import BundleRecord
 from orchestrator.study.laws import violations
 from orchestrator.study.snapshot import Snapshot, encode
-from orchestrator.study.state import BundleRecord
 
 ASKED = StudySpecification.from_dict(
     {

@@ -7,7 +7,8 @@ import pytest
 from orchestrator.domain.errors import StorageError
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.study import StudyKeeper
-from orchestrator.tuning.native import ORDER, SlotDesk, StudyScheduler
+from orchestrator.tuning.native import ORDER, StudyScheduler
+from orchestrator.tuning.slot_desk import SlotDesk
 
 STUDY = {
     "study": "bowl",
