@@ -50,6 +50,7 @@ class Message:
     room: int = 0
     leaving: bool = False  # it ends after the answer, and takes nothing more; what it still holds goes back
     making: tuple[str, ...] = ()  # bundles that it is still at
+    returned: tuple[int, ...] = ()  # trials that it lets go of before their time, and that go on later
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for the wire."""
@@ -63,6 +64,7 @@ class Message:
             "room": self.room,
             "leaving": self.leaving,
             "making": list(self.making),
+            "returned": list(self.returned),
         }
 
     @classmethod
@@ -82,6 +84,7 @@ class Message:
             given["room"],
             given["leaving"],
             tuple(given["making"]),
+            tuple(given.get("returned", ())),
         )
 
 

@@ -173,7 +173,7 @@ class Runner:
                 self._study,
                 workshop,
                 life=life,
-                slots=self.slots,
+                wanted=lambda: self.slots,
                 cpu=resources.cpu,
                 gpu=resources.gpu,
                 errors=self._hook_errors,
@@ -218,7 +218,9 @@ class Runner:
 
     def _turn(self, promoter: Promoter) -> bool:
         """Does what the study wants now; returns whether it has ended."""
-        word = ray.get(self._study.tick.remote(self.slots, self._room))
+        # slots of `execution: tune` are no workers of their own to the study, which could not choose among them
+        room = None if self.execution == "tune" else self._room
+        word = ray.get(self._study.tick.remote(self.slots, room))
         self._wants_workers = word["wants_workers"]
         if self._watch is not None:
             self._watch.kill(frozenset(word["fenced"]))
@@ -253,7 +255,7 @@ class Runner:
     def _wanted_slots(self, lacks_a_place: bool) -> int:
         """Returns how many workers there should be; none is added while a replica waits for a host of its own."""
         fitting = worker_slots(self._specification, self._replicas, with_hosts_to_come=True).total
-        return min(fitting, len(self._watch.workers())) if lacks_a_place and self._watch is not None else fitting
+        return min(fitting, self._watch.running()) if lacks_a_place and self._watch is not None else fitting
 
     def _lacks_a_place(self, serve: ServeSpecification) -> bool:
         """Returns whether one of the least of replicas waits: its room is kept, but not on one host."""

@@ -114,6 +114,11 @@ class Leases:
             lost = not blame or self._state.lost_exports.get(record.bundle, 0) < self._policy_crashes
             self._ledger.enter(ExportFailed(now, record.bundle, cause, lost=lost))
 
+    def take_back(self, worker: str, number: int, now: float) -> None:
+        """Takes back a trial that its worker lets go of while it goes on with others; not one that was decided."""
+        if number in self._state.held.get(worker, ()):
+            self._ledger.enter(Interrupted(now, number, "its slot gave its room to a replica"))
+
     def known(self) -> list[str]:
         """Returns the workers that spoke and did not end, hold trials or make a bundle."""
         holders = {worker for worker, trials in self._state.held.items() if trials} | set(self._hosts)

@@ -162,6 +162,8 @@ class Study:
         verdicts = {progress.trial: self._hearing.hear(message.worker, progress, now) for progress in message.progress}
         for result in message.exports:
             self._hearing.export_ended(result, now)
+        for number in message.returned:
+            self._leases.take_back(message.worker, number, now)
         if message.leaving:
             self._leases.release(message.worker, now, "its worker had to end", blame=False)
             return self._settled(now), Answer(state.epoch, verdicts, release=True)

@@ -133,8 +133,19 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
             return Decision.STOP
         progress = self._progress(order, word, result, done)
         decision = self.desk.tell(progress)
+        if decision is Decision.CONTINUE and isinstance(order, Run) and self.desk.lacks_room:
+            decision = self._give_way(trial, progress)
         if decision is Decision.PAUSE:
             self.desk.paused[progress.trial] = trial.trial_id
+        return decision
+
+    def _give_way(self, trial: Any, progress: Progress) -> Decision:
+        """Has a slot save its trial and let go of it; returns what becomes of the slot."""
+        saved = ray.get(trial.temporary_state.ray_actor.saved_now.remote())
+        ref = None if saved is None else CheckpointRef.from_dict(saved)
+        decision = self.desk.tell(Progress(progress.trial, progress.attempt, checkpoint=ref), returned=True)
+        if decision is Decision.CONTINUE:  # one that saves nothing begins anew, in a slot of its own
+            return Decision.STOP if ref is None else Decision.PAUSE
         return decision
 
     def _progress(self, order: Any, word: Word, result: dict[str, Any], done: bool) -> Progress:
@@ -229,6 +240,13 @@ class SlotTrainable(tune.Trainable):  # type: ignore[misc]
     def _saved(self, run: ActiveRun, order: Run) -> CheckpointRef | None:
         return self._workshop.checkpoints.publish(order.trial, run.step, run.save) if run.can_save else None
 
+    def saved_now(self) -> dict[str, Any] | None:
+        """Saves the trial where it is, and returns the reference; None where it saves nothing. Called between steps."""
+        assert isinstance(self._order, Run)
+        if self._run is not None and (self._last is None or self._last.step < self._run.step):
+            self._last = self._saved(self._run, self._order)
+        return None if self._last is None else self._last.to_dict()
+
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Returns the reference of the trial's own checkpoint, which Tune gives back when it resumes the slot."""
         return {"ref": self._last.to_dict() if self._last else None}
@@ -249,25 +267,38 @@ class SlotWatch(tune.Callback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._life = ""
-        self._actors: dict[str, Any] = {}
+        self._trials: dict[str, Any] = {}
 
     def begin(self, life: str) -> None:
         """A new experiment begins."""
-        self._life, self._actors = life, {}
+        self._life, self._trials = life, {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Remembers the slot's actor."""
-        self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+        """Remembers the slot."""
+        self._trials[trial.trial_id] = trial
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The slot has ended."""
+        self._trials.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The slot's process died."""
+        self._trials.pop(trial.trial_id, None)
 
     def kill(self, workers: frozenset[str]) -> None:
         """Ends the slots' processes if their experiment is among those that were given up."""
         if self._life in workers:
-            while self._actors:
-                ray.kill(self._actors.popitem()[1])
+            for trial in self._running():
+                ray.kill(trial.temporary_state.ray_actor)
+            self._trials = {}
 
     def running(self) -> int:
         """Returns how many slots run a trial now."""
-        return len(self._actors)
+        return len(self._running())
+
+    def _running(self) -> list[Any]:
+        known = list(self._trials.values())  # Tune's thread writes it
+        return [trial for trial in known if trial.status == TuneTrial.RUNNING and trial.temporary_state.ray_actor]
 
     def workers(self) -> list[str]:
         """Returns no names: slots are not given back one by one."""
@@ -279,7 +310,7 @@ def run_native(
     workshop: Workshop,
     *,
     life: str,
-    slots: int,
+    wanted: Callable[[], int],
     cpu: float,
     gpu: float,
     errors: list[str],
@@ -288,10 +319,11 @@ def run_native(
 ) -> None:
     """Runs the study's trials, each in a slot of its own, until it ends; blocks.
 
-    `errors` receives hooks' faults; `room_name` gives each slot's placement group a name.
+    `wanted` says how many slots there is room for now; where more run, those that report first give way. `errors`
+    receives hooks' faults; `room_name` gives each slot's placement group a name.
     """
     watch.begin(life)
-    desk = SlotDesk(life, actor_port(study), slots)
+    desk = SlotDesk(life, actor_port(study), wanted)
     desk.errors = errors
     trainable = tune.with_parameters(SlotTrainable, workshop=workshop)
     fit(

@@ -1,5 +1,6 @@
 """What the slots of a Tune experiment do for a study: one desk speaks the exchange for all of them at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,14 @@ class Word:
 
 
 class SlotDesk:
-    """Speaks for all slots of one Tune experiment. Used by Tune's controller thread alone."""
+    """Speaks for all slots of one Tune experiment. Used by Tune's controller thread alone.
 
-    def __init__(self, name: str, port: Port, slots: int, *, pass_order: bool = True) -> None:
+    `wanted` says how many slots there is room for now.
+    """
+
+    def __init__(self, name: str, port: Port, wanted: Callable[[], int], *, pass_order: bool = True) -> None:
         self.name = name
-        self.slots = slots
+        self._wanted = wanted
         self.pass_order = pass_order
         self.errors: list[str] = []
         self.is_over = False
@@ -41,18 +45,18 @@ class SlotDesk:
     @classmethod
     def local(cls, keeper: StudyKeeper, slots: int = 1) -> "SlotDesk":
         """Returns the desk of a study in this process, for a trainable that knows nothing of studies."""
-        desk = cls("tune", keeper.exchange, slots, pass_order=False)
+        desk = cls("tune", keeper.exchange, lambda: slots, pass_order=False)
         objective = keeper.study.specification.objective
         desk.metric, desk.mode = objective.metric, "max" if objective.maximize else "min"
         return desk
 
     def __getstate__(self) -> dict[str, Any]:
         # the Tuner pickles its hooks for a `Tuner.restore`, which a study has no use for: its journal is its memory
-        return {name: value for name, value in self.__dict__.items() if name != "_port"} | {"_port": _nobody}
+        return self.__dict__ | {"_port": _nobody, "_wanted": _none}
 
     def order(self) -> Run | Export | None:
         """Returns the study's next order without taking it; None while there is none, or no slot is free."""
-        if not self._next and not self.is_over and len(self._held) + len(self._exporting) < self.slots:
+        if not self._next and not self.is_over and len(self._held) + len(self._exporting) < self._wanted():
             answer = self._say(room=len(self._held) + 1)
             self.is_over = self.is_over or answer.release
         return self._next[0] if self._next else None
@@ -63,9 +67,19 @@ class SlotDesk:
         if isinstance(order, Run):
             self._held[order.trial] = order.attempt
 
-    def tell(self, progress: Progress) -> Decision:
-        """Tells what a slot reported and returns the decision about its trial."""
-        verdict = self._say((progress,), room=0).verdicts.get(progress.trial)
+    @property
+    def lacks_room(self) -> bool:
+        """Whether more slots run than there is room for."""
+        return len(self._held) + len(self._exporting) > self._wanted()
+
+    def tell(self, progress: Progress, *, returned: bool = False) -> Decision:
+        """Tells what a slot reported and returns the decision about its trial.
+
+        With `returned` the slot lets go of it in any case, and a trial that is to go on does so later.
+        """
+        verdict = self._say((progress,), room=0, returned=(progress.trial,) * returned).verdicts.get(progress.trial)
+        if returned:
+            self._held.pop(progress.trial, None)
         if verdict is None or verdict.decision is not Decision.CONTINUE:
             self._held.pop(progress.trial, None)
             return Decision.STOP if verdict is None else verdict.decision
@@ -98,13 +112,18 @@ class SlotDesk:
         return not self._held and not self._exporting and not self._next
 
     def _say(
-        self, progress: tuple[Progress, ...] = (), exports: tuple[ExportResult, ...] = (), room: int = 0
+        self,
+        progress: tuple[Progress, ...] = (),
+        exports: tuple[ExportResult, ...] = (),
+        room: int = 0,
+        returned: tuple[int, ...] = (),
     ) -> Answer:
         told = {p.trial for p in progress}
         waiting = {o.trial: o.attempt for o in self._next if isinstance(o, Run)}
         still = tuple(Progress(t, a) for t, a in (self._held | waiting).items() if t not in told)
         making = (*self._exporting.values(), *(o.bundle for o in self._next if isinstance(o, Export)))
-        answer = self._port(Message(self.name, self._epoch, "", still + progress, exports, room, making=making))
+        word = Message(self.name, self._epoch, "", still + progress, exports, room, making=making, returned=returned)
+        answer = self._port(word)
         self._epoch = answer.epoch
         self._next += [*answer.runs, *answer.exports]
         if answer.fenced:  # whatever the slots hold is theirs no more; a further experiment goes on
@@ -113,6 +132,10 @@ class SlotDesk:
             self._exporting.clear()
             self._next.clear()
         return answer
+
+
+def _none() -> int:
+    return 0
 
 
 def _nobody(message: Message) -> Answer:

@@ -39,6 +39,7 @@ MESSAGE = Message(
     2,
     leaving=True,
     making=("trial00002-step00009",),
+    returned=(3,),
 )
 ANSWER = Answer(
     2,
@@ -113,6 +114,7 @@ messages = st.builds(
     counts,
     st.booleans(),
     st.lists(words, max_size=2).map(tuple),
+    st.lists(counts, max_size=2).map(tuple),
 )
 runs = st.builds(Run, counts, counts, configurations, counts, counts, st.none() | references, counts)
 exports = st.builds(Export, words, counts, configurations, counts, references, st.none() | st.floats(-1e9, 1e9))

@@ -1,7 +1,7 @@
 """The study under anything that can happen to it: workers that fail, vanish, come back, and actors that die."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 from hypothesis import HealthCheck, settings
@@ -244,6 +244,21 @@ class AnyStudy(RuleBasedStateMachine):
         assert not answer.exports
         assert not self.study.state.held.get(worker.name)
         self.end(worker)
+
+    @rule(data=st.data())
+    def worker_returns_a_trial_and_goes_on_with_others(self, data):
+        worker = self.pick(data)
+        if not worker.held:
+            return
+        trial = data.draw(st.sampled_from(sorted(worker.held)))
+        events, answer = self.study.exchange(wire(replace(worker.message(), returned=(trial,), room=0)), self.now)
+        self.write(events)
+        if answer.fenced:
+            self.end(worker)
+            return
+        assert trial not in self.study.state.held.get(worker.name, ())
+        worker.hear(wire(answer))
+        worker.held.pop(trial, None)
 
     @rule(data=st.data())
     def host_vanishes(self, data):

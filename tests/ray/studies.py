@@ -34,7 +34,7 @@ def specification(storage: Path, name: str, **changes: Any) -> StudySpecificatio
     return StudySpecification.from_dict(given | changes)
 
 
-def networks(storage: Path, name: str, serve: dict[str, Any]) -> StudySpecification:
+def networks(storage: Path, name: str, serve: dict[str, Any], **changes: Any) -> StudySpecification:
     """Returns a study of networks whose trials last longer than a test, and that feeds an endpoint."""
     return specification(
         storage,
@@ -47,6 +47,7 @@ def networks(storage: Path, name: str, serve: dict[str, Any]) -> StudySpecificat
         budget={"trials": 1000},
         resources={"cpu": 1},
         serve={"name": name, "scale": {"ongoing": 2, "down": "2s"}} | serve,
+        **changes,
     )
 
 
