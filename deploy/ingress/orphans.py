@@ -1,9 +1,11 @@
-"""HAProxies that outlived the session they belonged to: they hold its port, and would answer there for nobody.
+"""What outlived its session: HAProxies, which hold its port and would answer there for nobody, and their folders.
 
 Linux ends a HAProxy with the process that started it; this is for what is left all the same.
 """
 
 import os
+import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import psutil
 OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of its environment, set by `haproxy_door.py`: pid and start, in clock ticks
 START_FIELD = 19  # of /proc/PID/stat behind the name
 END_SECONDS = 5.0
+LEFT_SECONDS = 3600.0  # without a HAProxy, after which a folder is nobody's: that of a session that starts has none yet
 
 
 def end_orphans(directory: Path) -> list[int]:
@@ -24,18 +27,38 @@ def end_orphans(directory: Path) -> list[int]:
     return [process.pid for process in orphans]
 
 
+def remove_left_folders(directory: Path) -> list[str]:
+    """Takes away the folders below the directory that have had no HAProxy for long; returns their names."""
+    used = {_folder(process) for process in psutil.process_iter()}
+    left = []
+    with suppress(OSError):  # there is no directory yet, or somebody else tidies up as well
+        for folder in directory.iterdir():
+            if folder not in used and time.time() - folder.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+                left.append(folder.name)
+    return left
+
+
 def _is_orphan(process: psutil.Process, directory: Path) -> bool:
+    folder = _folder(process)
+    if folder is None or folder.parent != directory:
+        return False
     try:
-        if process.uids().real != os.getuid():
-            return False
-        line = process.cmdline()
-        configuration = line[line.index("-f") + 1]
-        if Path(configuration).parent.parent != directory:
-            return False
         owner = process.environ().get(OWNER)
         return owner is not None and not _lives(*owner.split())
-    except (psutil.Error, ValueError, IndexError):
+    except (psutil.Error, ValueError):
         return False
+
+
+def _folder(process: psutil.Process) -> Path | None:
+    """Returns the folder of a HAProxy's configuration; None of another process, or of somebody else's."""
+    try:
+        if process.uids().real != os.getuid():
+            return None
+        line = process.cmdline()
+        return Path(line[line.index("-f") + 1]).parent
+    except (psutil.Error, ValueError, IndexError):
+        return None
 
 
 def _lives(pid: str, started: str) -> bool:

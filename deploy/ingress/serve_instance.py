@@ -23,7 +23,7 @@ from ray.serve.context import _get_global_client
 from deploy.access.tls import Tls
 from deploy.ingress.choice import AUTO, HAPROXY, SERVE, Ingress, choose_ingress, haproxy_directory, haproxy_environment
 from deploy.ingress.grpc_door import grpc_door_environment
-from deploy.ingress.orphans import end_orphans
+from deploy.ingress.orphans import end_orphans, remove_left_folders
 from deploy.ingress.ports import free_port
 from orchestrator.domain.errors import EndpointError
 
@@ -102,6 +102,7 @@ def ensure_serve(asked: Asked) -> Listening:
     tls = None if asked.tls is None else asked.tls.check()
     ingress = choose_ingress(asked.ingress, is_private=is_private(asked.host), **_hosts(asked))
     end_orphans(haproxy_directory())  # one may hold the port
+    remove_left_folders(haproxy_directory())
     grpc_port = None if asked.grpc_port is None else free_port(asked.host, asked.grpc_port)
     chosen = Listening(asked.host, free_port(asked.host, asked.port), grpc_port, ingress, tls)
     _start(chosen)

@@ -152,6 +152,26 @@ def test_an_orphan_is_ended_and_one_that_has_its_owner_is_not(tmp_path: Path) ->
                 process.wait()
 
 
+def test_folders_that_had_no_haproxy_for_long_are_taken_away(tmp_path: Path) -> None:
+    directory = tmp_path / "orch-ha"
+    assert orphans.remove_left_folders(directory) == []
+    for name in ("left", "used", "young"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "haproxy.cfg").touch()
+    for name in ("left", "used"):
+        os.utime(directory / name, (0, 0))
+    using = _started("import time; time.sleep(600)", ["-f", str(directory / "used" / "haproxy.cfg")])
+    try:
+        deadline = time.monotonic() + 30
+        while len(using.cmdline()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert orphans.remove_left_folders(directory) == ["left"]
+        assert sorted(folder.name for folder in directory.iterdir()) == ["used", "young"]
+    finally:
+        using.kill()
+        using.wait()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_haproxy_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Through the wrapper, with a program in HAProxy's place; the parent is killed with -9."""
