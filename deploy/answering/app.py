@@ -33,7 +33,7 @@ from deploy.answering.desk import Desk, origin_of
 from deploy.answering.feedback import Waiting, parse_feedback
 from deploy.answering.openapi import openapi_document
 from deploy.answering.protocol import BINARY_HEADER, inference_answer, model_metadata, parse_inference, server_metadata
-from deploy.answering.routes import ADMIN, METRICS, MODEL, PREDICT, find_route
+from deploy.answering.routes import ADMIN, INFER, METRICS, MODEL, PREDICT, find_route
 from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Prediction
 from deploy.formats.predict_rows import read_rows
@@ -66,7 +66,7 @@ OPEN_PATHS = frozenset({"/v2/health/live", "/docs"})  # the only ones without a 
 ROUTE = "orchestrator.route"  # where a connection's scope says which route was found, for whoever counts
 ID_HEADER = b"x-answer-id"
 PLAIN_MEDIA = JSON.encode()
-NOT_PLAIN = frozenset({b"content-encoding", KEY_HEADER, TIMEOUT_HEADER, GRPC_HEADER})
+NOT_PLAIN = frozenset({b"content-encoding", KEY_HEADER, TIMEOUT_HEADER, GRPC_HEADER, BINARY_HEADER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ class EndpointApp:
         self.counts = Counts()
         self._patience = Patience(settings.body_seconds)
         self.denials = Denials()
+        self.plain_paths = {b"/predict": PREDICT, f"/v2/models/{settings.model}/infer".encode(): INFER}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -154,18 +155,19 @@ class EndpointApp:
             answer = replace(answer, headers=answer.headers + served.headers)
         return await send_answer(send, answer)
 
-    def at_once(self, headers: Sequence[Header], body: bytes) -> Answer | None:
-        """Returns the answer to `POST /predict` where it is plain: small, JSON both ways, with nothing to wait for.
+    def at_once(self, action: str, headers: Sequence[Header], body: bytes) -> Answer | None:
+        """Returns the answer to a request for predictions that is plain: small, of JSON, with nothing to wait for.
 
         It is counted as any other. None: nothing has happened, and the request has to come by `__call__`, which also
         says what is wrong with it.
 
         Args:
+            action: of `plain_paths`.
             headers: all of them, with names in lower case.
             body: all of it, of `INLINE_BYTES` at most.
         """
         served, start, known = self._slot.served, time.perf_counter(), dict(headers)
-        if served is None or len(known) != len(headers) or not _is_plain(known, body):
+        if served is None or len(known) != len(headers) or not _is_plain(action, known, body):
             return None
         size = len(body)
         try:
@@ -174,7 +176,8 @@ class EndpointApp:
         except Refusal:
             return None
         try:
-            work = self._work(JSON, JSON, body, served.rollout)
+            predicts = action == PREDICT
+            work = self._work(JSON, JSON, body, served.rollout) if predicts else self._inference(body, None, served)
             worked = self.arms.at_once(served, work, alone=self.admission.inside == 1)
         except Exception:  # noqa: BLE001 - whatever it is, it comes again the other way, which knows what to say
             return None
@@ -183,7 +186,7 @@ class EndpointApp:
         if worked is None:
             return None
         self.counts.add(200)
-        self.meter.end(HTTP, PREDICT, 200, time.perf_counter() - start)
+        self.meter.end(HTTP, action, 200, time.perf_counter() - start)
         return worked.answer
 
     async def _answer(self, scope: Scope, receive: Receive, served: Served | None) -> Answer:
@@ -279,7 +282,11 @@ class EndpointApp:
 
     async def _infer(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         body = await read_body(scope, receive, self._settings.max_body_bytes, self._patience)
-        json_length = header(scope, BINARY_HEADER)
+        work = self._inference(body, header(scope, BINARY_HEADER), served)
+        return (await self.arms.answer(served, header_key(scope), work, self.manner(len(body), deadline))).answer
+
+    def _inference(self, body: bytes, json_length: bytes | None, served: Served) -> Work[Answer]:
+        """Returns what reads the tensors of a body for a model, and writes its answer; `served` is the champion."""
 
         def work(model: Served) -> Begun[Answer]:
             asked = parse_inference(body, json_length, model.bundle.schema, self._settings.max_rows)
@@ -290,7 +297,7 @@ class EndpointApp:
 
             return Begun(asked.rows, finish)
 
-        return (await self.arms.answer(served, header_key(scope), work, self.manner(len(body), deadline))).answer
+        return work
 
     def manner(self, size: int, deadline: float | None) -> Manner:
         """Returns how a request of `size` bytes that has just been read is to be answered."""
@@ -304,8 +311,10 @@ class EndpointApp:
         return Answer({"accepted": len(judgements)}, 202)
 
 
-def _is_plain(headers: Mapping[bytes, bytes], body: bytes) -> bool:
-    """Returns whether nothing but the rows says how a request is to be answered."""
+def _is_plain(action: str, headers: Mapping[bytes, bytes], body: bytes) -> bool:
+    """Returns whether nothing but the body says how a request is to be answered."""
+    if action == INFER:  # which is JSON whatever its headers say
+        return NOT_PLAIN.isdisjoint(headers)
     return (
         headers.get(b"content-type") == PLAIN_MEDIA
         and headers.get(b"accept") in (None, b"*/*", PLAIN_MEDIA)

@@ -9,6 +9,7 @@ from deploy.access.named_tokens import TokenScope
 from deploy.http.asgi import Refusal
 
 PREDICT = "predict"
+INFER = "infer"
 ANY_TOKEN: tuple[TokenScope, ...] = ()
 ADMIN = "admin"
 METRICS = "metrics"
@@ -20,7 +21,7 @@ _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 # Requests for predictions are first: they are nearly all.
 _TABLE = (
     ("POST", PREDICT, MODEL, re.compile(r"/predict")),
-    ("POST", "infer", MODEL, re.compile(_MODEL + r"/infer")),
+    ("POST", INFER, MODEL, re.compile(_MODEL + r"/infer")),
     ("POST", "feedback", MODEL, re.compile(r"/feedback")),
     ("GET", "docs", ANY_TOKEN, re.compile(r"/docs")),
     ("GET", "openapi", MODEL, re.compile(r"/openapi\.json")),

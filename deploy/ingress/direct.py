@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from deploy.answering.app import INLINE_BYTES, EndpointApp
 from deploy.http.asgi import Answer, encoded
 
-PATH = "/predict"
+ENDINGS = (b"/predict", b"/infer")
 STATUS = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -35,7 +35,8 @@ class DirectProtocol(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._front = front_of(self.app)
-        self._endpoint: EndpointApp | None = None  # of the request that waits here for its body, unknown to uvicorn
+        # the application and what it is asked for, of the request that waits here for its body, unknown to uvicorn
+        self._endpoint: tuple[EndpointApp, str] | None = None
         self._body = b""
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +64,8 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answers a request that is whole, or has uvicorn do it."""
         if self._endpoint is not None:
-            answer = self._endpoint.at_once(self.headers, self._body)
+            endpoint, action = self._endpoint
+            answer = endpoint.at_once(action, self.headers, self._body)
             if answer is not None:
                 self._endpoint = None
                 self._write(answer)
@@ -71,10 +73,10 @@ class DirectProtocol(HttpToolsProtocol):
             self._give_up()
         super().on_message_complete()
 
-    def _wanted(self) -> EndpointApp | None:
-        """Returns the application where the request may be plain."""
+    def _wanted(self) -> tuple[EndpointApp, str] | None:
+        """Returns the application and the action where the request may be plain."""
         front, parser = self._front, self.parser
-        if front is None or not self.url.endswith(PATH.encode()):
+        if front is None or not self.url.endswith(ENDINGS):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None
@@ -83,9 +85,11 @@ class DirectProtocol(HttpToolsProtocol):
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
         found = (front, "") if isinstance(front, EndpointApp) else front.behind()
-        if found is None or parser.should_upgrade() or self.url != f"{found[1].rstrip('/')}{PATH}".encode():
+        if found is None or parser.should_upgrade():
             return None
-        return found[0]
+        prefix = found[1].rstrip("/").encode()
+        action = found[0].plain_paths.get(self.url[len(prefix) :]) if self.url.startswith(prefix) else None
+        return None if action is None else (found[0], action)
 
     def _give_up(self) -> None:
         """Has uvicorn begin with the request that was kept, as if it came now."""

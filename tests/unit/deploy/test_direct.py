@@ -90,9 +90,16 @@ def said(written: bytes) -> list[Any]:
         pairs = dict(line.split(": ", 1) for line in headers)
         length = int(pairs.pop("content-length", "0"))
         identity = pairs.pop("x-answer-id", None)
-        body, written = rest[:length].decode(), rest[length:]
+        body, written = rest[:length].decode("latin-1"), rest[length:]
         found.append((status, pairs, body if identity is None else body.replace(identity, "ID"), identity is None))
     return found
+
+
+TENSORS = {"inputs": [{"name": "rows", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
+
+
+def tensors(*more: str, given: Any = TENSORS, path: str = "/v2/models/digits/infer") -> bytes:
+    return request(orjson.dumps(given), *more, line=f"POST {path} HTTP/1.1")
 
 
 PLAIN = {
@@ -101,6 +108,11 @@ PLAIN = {
     "columns": request(b'{"columns": {"width": [1], "height": [2], "depth": [3]}}', "Accept: */*"),
     "chunked": request(b"%x\r\n%s\r\n0\r\n\r\n" % (len(ROWS), ROWS), "Transfer-Encoding: chunked"),
     "behind a proxy": request(ROWS, "X-Forwarded-For: 10.0.0.1", "X-Request-Id: 4"),
+    "tensors": tensors(),
+    "tensors with an id": tensors(given={"id": "7", **TENSORS}),
+    "tensors, of which some are asked for": tensors(given={**TENSORS, "outputs": [{"name": "predictions"}]}),
+    "tensors without a media type": tensors().replace(b"Content-Type: application/json\r\n", b""),
+    "tensors asked for in bytes": tensors(given={**TENSORS, "parameters": {"binary_data_output": True}}),
 }
 OTHERS = {
     "no token": request(token="other"),
@@ -126,10 +138,12 @@ OTHERS = {
     "large": request(orjson.dumps([[1, 2, 3]] * 4000)),
     "too many rows": request(orjson.dumps([[1, 2, 3]] * 40)),
     "an empty body": request(b""),
-    "tensors": request(
-        orjson.dumps({"inputs": [{"name": "rows", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}),
-        line="POST /v2/models/digits/infer HTTP/1.1",
-    ),
+    "tensors of a version": tensors(path="/v2/models/digits/versions/3/infer"),
+    "tensors for another model": tensors(path="/v2/models/letters/infer"),
+    "tensors with a key": tensors("X-Routing-Key: me"),
+    "tensors in bytes": tensors("Inference-Header-Content-Length: 12"),
+    "tensors of a wrong shape": tensors(given={"inputs": [{**TENSORS["inputs"][0], "shape": [3, 1]}]}),
+    "tensors elsewhere": tensors(path="/v2/models/digits/v2/models/digits/infer"),
 }
 
 
@@ -139,8 +153,8 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     tried: list[bool] = []
     at_once = EndpointApp.at_once
 
-    def noted(self: EndpointApp, headers: Sequence[Any], body: bytes) -> Any:
-        answer = at_once(self, headers, body)
+    def noted(self: EndpointApp, action: str, headers: Sequence[Any], body: bytes) -> Any:
+        answer = at_once(self, action, headers, body)
         tried.append(answer is not None)
         return answer
 
