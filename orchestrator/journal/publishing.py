@@ -1,12 +1,13 @@
 """Whole directories on a storage: their files, and a manifest with the hash of each, which is written last.
 
-Without its manifest a folder was never published. `Published.sha256` is over names and contents, and equal for equal
+Without its manifest a folder was never published. A *parcel* is the same in one file, which takes one request: manifest
+first, then the files, one behind the other. `Published.sha256` is over names and contents, and equal for equal
 directories wherever they lie.
 """
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,6 +21,8 @@ from orchestrator.journal.contents import Source
 from orchestrator.journal.disk import CHUNK_BYTES, sync_folder
 
 FORMAT = 1
+_LENGTH = 8  # bytes before the manifest, that say how long it is
+_MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 
 
 class Place(Protocol):
@@ -55,6 +58,7 @@ class Published:
     """What a manifest says: the hash and the bytes of the whole, and of each file by its name."""
 
     MANIFEST: ClassVar[str] = "_published.json"
+    PARCEL: ClassVar[str] = "_published.parcel"
 
     sha256: str
     size_bytes: int
@@ -70,7 +74,7 @@ class Published:
         total, files = sha256(), {}
         for path in sorted(path for path in directory.rglob("*") if path.is_file()):
             name = path.relative_to(directory).as_posix()
-            if name == cls.MANIFEST:
+            if name in (cls.MANIFEST, cls.PARCEL):
                 raise StorageError(f"{path} has the name of a published folder's manifest; rename it")
             size = path.stat().st_size
             total.update(f"{name}\0{size}\0".encode())
@@ -125,6 +129,23 @@ def upload(storage: Place, directory: Path, name: str, *, is_new: bool = False) 
     return manifest
 
 
+def send(storage: Place, directory: Path, name: str) -> Published:
+    """Publishes a directory as a parcel; see `Storage.send`."""
+    try:
+        manifest = Published.of(directory)
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be read: {error.strerror or error}; nothing was published") from error
+    storage.write_from(f"{name}/{Published.PARCEL}", partial(_parcel, directory, manifest))
+    return manifest
+
+
+def _parcel(directory: Path, manifest: Published) -> Iterator[bytes]:
+    said = manifest.to_bytes()
+    yield len(said).to_bytes(_LENGTH, "big") + said
+    for file in manifest.files:
+        yield from _chunks(directory / file)
+
+
 def published(storage: Place, name: str) -> Published | None:
     """Returns what a folder's manifest says; see `Storage.published`."""
     data = storage.find(f"{name}/{Published.MANIFEST}")
@@ -136,10 +157,23 @@ def download(storage: Place, name: str, directory: Path) -> Published:
     manifest = published(storage, name)
     if manifest is None:
         raise NotAsPublished(f"{storage.uri}/{name} was not published, or is gone: it has no {Published.MANIFEST}")
+    _bring(storage, name, directory, lambda beside: _fetch(storage, name, manifest, beside))
+    return manifest
+
+
+def receive(storage: Place, name: str, directory: Path) -> Published:
+    """Brings a parcel into a new directory; see `Storage.receive`."""
+    found: list[Published] = []
+    _bring(storage, name, directory, lambda beside: found.append(_unpack(storage, name, beside)))
+    return found[0]
+
+
+def _bring(storage: Place, name: str, directory: Path, fetch: Callable[[Path], None]) -> None:
+    """Has a directory filled beside its place, and moves it there when it is whole."""
     beside = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         beside.mkdir(parents=True)
-        _fetch(storage, name, manifest, beside)
+        fetch(beside)
         beside.rename(directory)
         sync_folder(directory.parent)
     except OSError as error:
@@ -149,10 +183,52 @@ def download(storage: Place, name: str, directory: Path) -> Published:
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return manifest
 
 
 def _fetch(storage: Place, name: str, manifest: Published, directory: Path) -> None:
+    _copy(f"{storage.uri}/{name}", manifest, directory, lambda file: _there(storage, f"{name}/{file}"))
+
+
+def _unpack(storage: Place, name: str, directory: Path) -> Published:
+    """Copies what a parcel holds, as `_fetch` does."""
+    where = f"{storage.uri}/{name}/{Published.PARCEL}"
+    reader = _Reader(_there(storage, f"{name}/{Published.PARCEL}"), where)
+    length = int.from_bytes(b"".join(reader.take(_LENGTH)), "big")
+    if length > _MOST_MANIFEST_BYTES:
+        raise NotAsPublished(f"{where} is no parcel: its manifest would have {length} bytes")
+    manifest = Published.from_bytes(b"".join(reader.take(length)), where)
+    _copy(f"{storage.uri}/{name}", manifest, directory, lambda file: reader.take(manifest.files[file].size_bytes))
+    reader.end()
+    return manifest
+
+
+class _Reader:
+    """Takes a stream of pieces apart by lengths."""
+
+    def __init__(self, pieces: Iterator[bytes], where: str) -> None:
+        self._pieces, self._where, self._rest = pieces, where, b""
+
+    def take(self, size: int) -> Iterator[bytes]:
+        """Yields the next `size` bytes.
+
+        Raises:
+            NotAsPublished: there are not so many.
+        """
+        while size > 0:
+            piece = self._rest or next(self._pieces, b"")
+            if not piece:
+                raise NotAsPublished(f"{self._where} is not what was published: its end is missing")
+            taken, self._rest = piece[:size], piece[size:]
+            size -= len(taken)
+            yield taken
+
+    def end(self) -> None:
+        """Raises NotAsPublished where something is left."""
+        if self._rest or next(self._pieces, b""):
+            raise NotAsPublished(f"{self._where} is not what was published: there is something behind its end")
+
+
+def _copy(where: str, manifest: Published, directory: Path, pieces: Callable[[str], Iterator[bytes]]) -> None:
     """Copies every file and compares it with the manifest, and the manifest with its own hash."""
     total = sha256()
     for file, hashed in sorted(manifest.files.items(), key=lambda entry: Path(entry[0])):
@@ -161,14 +237,14 @@ def _fetch(storage: Place, name: str, manifest: Published, directory: Path) -> N
         total.update(f"{file}\0{hashed.size_bytes}\0".encode())
         own = sha256()
         with target.open("xb") as copy:
-            for chunk in _there(storage, f"{name}/{file}"):
+            for chunk in pieces(file):
                 copy.write(chunk)
                 own.update(chunk)
                 total.update(chunk)
         if own.hexdigest() != hashed.sha256:
-            raise NotAsPublished(f"{storage.uri}/{name}/{file} is not what was published: its hash differs")
+            raise NotAsPublished(f"{where}/{file} is not what was published: its hash differs")
     if total.hexdigest() != manifest.sha256:
-        raise NotAsPublished(f"{storage.uri}/{name}/{Published.MANIFEST} was edited: its hash differs")
+        raise NotAsPublished(f"{where}/{Published.MANIFEST} was edited: its hash differs")
 
 
 def _there(storage: Place, name: str) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from orchestrator.domain.errors import StorageError
 from orchestrator.journal.contents import Files, Source
 from orchestrator.journal.disk import Disk
 from orchestrator.journal.object_store import Connection, ObjectStore, check_s3, explain, is_transient
-from orchestrator.journal.publishing import Published, download, published, upload
+from orchestrator.journal.publishing import Published, download, published, receive, send, upload
 
 T = TypeVar("T")
 
@@ -214,6 +214,20 @@ class Storage:
             StorageError: the storage cannot be read, or the directory cannot be written.
         """
         return download(self, name, directory)
+
+    def send(self, directory: Path, name: str) -> Published:
+        """Publishes a directory as a parcel, in one file of the folder `name`, and so in one request.
+
+        The name has to be one that nobody else can have used.
+
+        Raises:
+            StorageError: the directory cannot be read or the storage refused.
+        """
+        return send(self, directory, name)
+
+    def receive(self, name: str, directory: Path) -> Published:
+        """Brings a parcel into a new directory, which appears whole or not at all; raises as `download` does."""
+        return receive(self, name, directory)
 
     def _do(self, done: str, name: str, action: Callable[[], T]) -> T:
         attempts = _Attempts(self, done, name)

@@ -1,4 +1,5 @@
-"""Checkpoints in an object store: written to a local directory, hashed there, uploaded, published last.
+"""Checkpoints in an object store: written to a local directory, hashed there, uploaded as one object, which takes one
+request and is there whole or not at all.
 
 Each one lies under a name of its own, `<trial>/<step>-<random>`: a worker that was given up and its successor may
 upload the same step at the same time, and never write into one another's. What nobody refers to is swept.
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.domain.errors import NotAsPublished, StorageError
 from orchestrator.domain.trials import CheckpointRef
-from orchestrator.journal import Storage, cache_directory, scratch
+from orchestrator.journal import Published, Storage, cache_directory, scratch
 from orchestrator.tuning.checkpoints import digest_of
 from orchestrator.tuning.outage import blaming_the_disk
 
@@ -97,22 +98,30 @@ class UploadedCheckpoints:
     def _upload(self, made: Path, trial: int, step: int) -> CheckpointRef:
         name = f"{trial:05d}/{step:05d}-{uuid.uuid4().hex[:8]}"
         try:
-            published = self._storage.upload(made, name, is_new=True)
+            published = self._storage.send(made, name)
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return CheckpointRef(step, self._storage.child(name).uri, published.sha256, published.size_bytes)
 
     def _download(self, ref: CheckpointRef, name: str) -> Path:
-        if self._storage.published(name) is None:
-            raise NotAsPublished(f"checkpoint {ref.uri} is gone; the trial can only start again from zero")
         try:
             copy = self._new_directory()
         except OSError as error:
             raise StorageError(f"checkpoint {ref.uri} cannot be kept on this host: {error}; free some space") from error
-        if self._storage.download(name, copy).sha256 != ref.sha256:
+        if self._received(ref, name, copy).sha256 != ref.sha256:
             shutil.rmtree(copy, ignore_errors=True)
             raise NotAsPublished(f"checkpoint {ref.uri} is not what was published: its hash differs")
         return copy
+
+    def _received(self, ref: CheckpointRef, name: str, copy: Path) -> Published:
+        try:
+            return self._storage.receive(name, copy)
+        except NotAsPublished:
+            if self._storage.published(name) is not None:  # by an earlier version, as a folder
+                return self._storage.download(name, copy)
+            if self._storage.exists(f"{name}/{Published.PARCEL}"):
+                raise
+        raise NotAsPublished(f"checkpoint {ref.uri} is gone; the trial can only start again from zero")
 
     def _new_directory(self) -> Path:
         if self._scratch is None:

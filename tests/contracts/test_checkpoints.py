@@ -54,6 +54,21 @@ def test_what_was_published_is_fetched_by_any_process(store, place):
     assert Published.of(copy).sha256 == ref.sha256
 
 
+def test_one_that_an_earlier_version_uploaded_file_by_file_is_fetched(uploaded, object_store, tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "weights").write_text("state")
+    storage = Storage.of(object_store)
+    there = storage.upload(tmp_path / "made", "00004/00009-ab")
+    ref = CheckpointRef(9, storage.child("00004/00009-ab").uri, there.sha256, there.size_bytes)
+    assert (uploaded.fetch(ref) / "weights").read_text() == "state"
+
+
+def test_a_checkpoint_in_an_object_store_is_one_object(uploaded, object_store):
+    ref = uploaded.publish(4, 9, writes())
+    storage = Storage.of(object_store)
+    assert storage.names() == [f"{storage.name_of(ref.uri)}/{Published.PARCEL}"]
+
+
 def test_an_error_of_the_one_who_writes_is_his_own(store, place):
     def write(directory):
         (directory / "weights").write_text("state")
@@ -97,12 +112,12 @@ def test_what_was_begun_and_forgotten_is_not_told(store):
 @pytest.mark.parametrize("change", ["content", "less"])
 def test_a_checkpoint_that_was_changed_is_noticed(store, place, change):
     ref = store.publish(0, 1, writes())
-    name = f"{place.name_of(ref.uri)}/weights"
+    name = max(place.names(place.name_of(ref.uri)))  # its weights, or all of it
     if change == "content":
         place.write(name, b"stale")
     else:
         place.delete(name)
-    with pytest.raises(StorageError, match=r"not what was published|cannot be read"):
+    with pytest.raises(StorageError, match=r"not what was published|cannot be read|is gone"):
         store.fetch(ref)
 
 
@@ -125,13 +140,13 @@ def test_two_workers_that_upload_one_step_never_write_into_one_another(object_st
 
 
 def test_training_goes_on_while_a_checkpoint_is_uploaded(uploaded, monkeypatch):
-    upload = Storage.upload
+    send = Storage.send
 
-    def slow(storage, directory, name, *, is_new):
+    def slow(storage, directory, name):
         time.sleep(0.3)
-        return upload(storage, directory, name, is_new=is_new)
+        return send(storage, directory, name)
 
-    monkeypatch.setattr(Storage, "upload", slow)
+    monkeypatch.setattr(Storage, "send", slow)
     began = time.monotonic()
     assert uploaded.begin(0, 3, writes("first")) is None
     assert uploaded.begin(0, 4, writes("second")) is None, "one at a time for a trial"
@@ -142,10 +157,10 @@ def test_training_goes_on_while_a_checkpoint_is_uploaded(uploaded, monkeypatch):
 
 
 def test_an_upload_that_fails_beside_the_training_is_no_checkpoint(uploaded, monkeypatch):
-    def refuse(storage, directory, name, *, is_new):
+    def refuse(storage, directory, name):
         raise StorageError("no answer")
 
-    monkeypatch.setattr(Storage, "upload", refuse)
+    monkeypatch.setattr(Storage, "send", refuse)
     uploaded.begin(0, 3, writes())
     uploaded._uploads[0].exception()
     assert uploaded.finished(0) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.domain.errors import StorageError
+from orchestrator.domain.errors import NotAsPublished, StorageError
 from orchestrator.journal import Published, Storage
 
 
@@ -228,10 +228,57 @@ def test_the_hash_is_that_of_equal_directories_anywhere(folder, tmp_path):
     assert Published.of(copy).sha256 != Published.of(folder).sha256
 
 
-def test_a_directory_cannot_hold_a_file_of_the_manifests_name(storage, folder):
-    (folder / Published.MANIFEST).write_text("mine")
+@pytest.mark.parametrize("name", [Published.MANIFEST, Published.PARCEL])
+def test_a_directory_cannot_hold_a_file_of_the_manifests_name(storage, folder, name):
+    (folder / name).write_text("mine")
     with pytest.raises(StorageError, match="has the name of a published folder's manifest; rename it"):
         storage.upload(folder, "c")
+
+
+def test_a_parcel_is_one_file_and_arrives_as_it_was(storage, folder, tmp_path):
+    sent = storage.send(folder, "checkpoints/1")
+    assert storage.names("checkpoints/1") == [f"checkpoints/1/{Published.PARCEL}"]
+    assert storage.receive("checkpoints/1", tmp_path / "there" / "copy") == sent == Published.of(folder)
+    assert Published.of(tmp_path / "there" / "copy") == sent
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["copy"]
+
+
+def test_a_parcel_of_nothing_arrives(storage, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    sent = storage.send(tmp_path / "nothing", "c")
+    assert storage.receive("c", tmp_path / "copy") == sent
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda whole: whole[:-1], "its end is missing"),
+        (lambda whole: whole[:5], "its end is missing"),
+        (lambda whole: b"", "its end is missing"),
+        (lambda whole: whole + b"x", "there is something behind its end"),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), "its hash differs"),
+        (lambda whole: b"\xff" * 8 + whole[8:], "is no parcel: its manifest would have"),
+        (lambda whole: whole.replace(b'"b.json"', b'"c.json"'), "its hash differs"),
+        (lambda whole: whole.replace(b"{", b"(", 1), "is no manifest of a published folder"),
+        (lambda whole: whole.replace(b'"format": 1', b'"format": 2'), "is of a newer version of this program"),
+        (lambda whole: whole.replace(b'"b.json"', b'"../b.s"'), "was edited"),
+    ],
+)
+def test_a_parcel_that_was_changed_is_seen_and_nothing_of_it_arrives(storage, folder, tmp_path, change, message):
+    storage.send(folder, "c")
+    name = f"c/{Published.PARCEL}"
+    before = storage.read(name)
+    storage.write(name, change(before))
+    assert storage.read(name) != before
+    with pytest.raises(NotAsPublished, match=message):
+        storage.receive("c", tmp_path / "copy")
+    assert list(tmp_path.glob("*copy*")) == []
+
+
+def test_a_parcel_that_is_not_there_is_said(storage, tmp_path):
+    with pytest.raises(NotAsPublished, match=Published.PARCEL):
+        storage.receive("c", tmp_path / "copy")
 
 
 def test_an_existing_directory_is_not_written_over(storage, folder, tmp_path):
