@@ -111,7 +111,7 @@ class Simulation:
         ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.data(), st.lists(losses_strategy, min_size=1, max_size=30), st.sampled_from([(1, 9, 3), (1, 8, 2), (2, 7, 4)])
 )
@@ -126,7 +126,7 @@ def test_any_order_of_arrival_keeps_the_papers_rules(data, losses, shape):
     assert set(simulation.plain.recorded[low]) == set(range(len(losses))), "every trial was compared once at the bottom"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.permutations(range(27)))
 def test_what_waits_until_all_have_arrived_is_promoted_like_synchronous_halving(order):
     asha = Asha(1, 27, 3)
@@ -140,14 +140,14 @@ def test_what_waits_until_all_have_arrived_is_promoted_like_synchronous_halving(
     assert promoted == [(trial, 1) for trial in range(9)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 3), st.integers(2, 10), st.integers(0, 12))
 def test_the_levels_grow_by_whole_multiplication(low, eta, count):
     high = low * eta**count
     assert rung_levels(low, high, eta) == [low * eta**k for k in range(count + 1)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.data(), st.lists(losses_strategy, min_size=1, max_size=40), st.sampled_from([(1, 9, 3), (1, 8, 2), (2, 7, 4)])
 )

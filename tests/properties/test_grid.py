@@ -14,7 +14,7 @@ from orchestrator.domain.grid import Grid
 from orchestrator.domain.space import Choice, Float, Int, Space
 from orchestrator.search import GridSearch
 
-relaxed = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 NAMES = ["lr", "layers", "optimizer", "momentum"]
 MOST = 3000  # configurations that a test walks through
 

@@ -38,7 +38,7 @@ def record_starts(data):
     return starts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(batches, min_size=1, max_size=3))
 def test_what_was_appended_in_any_number_of_epochs_is_read(epochs):
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def test_garbage_behind_the_last_record_is_a_torn_tail(tmp_path, garbage):
     assert list(read_journal(tmp_path)) == CONTENT
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_flipped_bit_before_the_last_record_is_an_error_that_names_the_place(data):
     with tempfile.TemporaryDirectory() as name:

@@ -12,7 +12,7 @@ from orchestrator.domain.space import Space
 from orchestrator.search.codes import code_of, parameters_by_condition
 
 seeds = st.integers(0, 2**31)
-relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed

@@ -433,6 +433,5 @@ TestAnyStudy = AnyStudy.TestCase
 TestAnyStudy.settings = settings(
     max_examples=60,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -10,7 +10,7 @@ from orchestrator.domain.errors import InvalidSpace
 from orchestrator.domain.space import UNSET, Choice, Float, Int, Space
 from orchestrator.domain.widening import check_wider
 
-relaxed = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

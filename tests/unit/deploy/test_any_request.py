@@ -19,7 +19,7 @@ from deploy.answering.grpc_service import GrpcService
 from deploy.answering.served import ModelSlot, Served
 from deploy.bundle import Bundle
 
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+MANY = settings(max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 
 names = st.one_of(st.sampled_from([column.name for column in COLUMNS]), st.just("rows"), st.text(max_size=5))
 odd = st.sampled_from([-1, 1e39, 2**63, 2**70, 10**400, 1e308, "pro", "NaN", "2026-02-30", "\x00", "ж"])

@@ -31,7 +31,7 @@ class Reader:
         assert self.batches == list(read_journal(self._folder))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_what_came_since_adds_up_to_the_whole(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("journal")
