@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # what else there is stays as it was, `CI` in the environment included, with which no new examples are tried
-settings.register_profile("patient", settings(), deadline=None)  # a busy machine is no failure
+# a busy machine is no failure
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 # before anything imports Ray
