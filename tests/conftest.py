@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # what else there is stays as it was, `CI` in the environment included, with which no new examples are tried
-# a busy machine is no failure
+# and a busy machine is no failure
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
