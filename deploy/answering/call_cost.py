@@ -1,10 +1,10 @@
 """What one call of a model costs, measured when it is loaded: whether requests should share a call follows from it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 
@@ -13,20 +13,24 @@ SLOW_SECONDS = 5e-3
 REPEATS = 7  # the fastest counts: what disturbs a call only makes it longer
 PATIENCE_SECONDS = 0.05  # after which a slow model is not called again for this
 LEAST_SECONDS = 1e-9  # of a further row; a clock may find none
-JOINING_SECONDS = 15e-6  # what sharing costs a request: a future, a turn of the event loop, its part of the cutting
+# What sharing costs a request: it cannot be answered in one step, needs a future and a turn of the event loop, and its
+# part is cut out. All of it is Python's work, so it is known as a multiple of other such work, timed on this host.
+JOINING_WORKS = 6.0
+WORK = range(100)
 
 
 @dataclass(frozen=True, slots=True)
 class CallCost:
-    """The seconds that a thread computes for one row, and for each further row of the same call."""
+    """The seconds that a thread computes for one row, for each further row of the same call, and for sharing one."""
 
     first: float
     further: float
+    joining: float = 15e-6
 
     @property
     def is_shared(self) -> bool:
         """Whether a request that shares a call saves more than it costs to share one."""
-        return self.first - self.further > JOINING_SECONDS
+        return self.first - self.further > self.joining
 
     def seconds(self, rows: int) -> float:
         """Returns what a call with so many rows takes."""
@@ -48,17 +52,22 @@ def measure_cost(bundle: Bundle) -> CallCost:
         BundleError: when the model fails on its own sample.
     """
     sample = bundle.encode(bundle.sample)
-    first = _fastest(bundle, sample[:1])
+    first = _fastest(lambda: bundle.score(sample[:1]))
     rows = BATCH_ROWS if first < SLOW_SECONDS else 2
-    together = _fastest(bundle, np.resize(sample, (rows, sample.shape[1])))
-    return CallCost(first, max(0.0, together - first) / (rows - 1))
+    several = np.resize(sample, (rows, sample.shape[1]))
+    together = _fastest(lambda: bundle.score(several))
+    return CallCost(first, max(0.0, together - first) / (rows - 1), JOINING_WORKS * _fastest(_work))
 
 
-def _fastest(bundle: Bundle, numbers: NDArray[np.float32]) -> float:
+def _work() -> list[str]:
+    return [str(number) for number in WORK]
+
+
+def _fastest(action: Callable[[], object]) -> float:
     found, spent = float("inf"), 0.0
     for _ in range(REPEATS):
         start = time.thread_time()
-        bundle.score(numbers)
+        action()
         taken = time.thread_time() - start
         found, spent = min(found, taken), spent + taken
         if spent > PATIENCE_SECONDS:
