@@ -21,7 +21,7 @@ SLOW := tests/ray tests/end_to_end
 help:
 	@echo "make run         tune a small network on handwritten digits and serve it meanwhile (about 2 minutes)"
 	@echo "make test        all tests, the fast ones first (at most 15 minutes)"
-	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (20 minutes)"
+	@echo "make test-system a cluster of three hosts, an object store; as root it installs what it needs (30 minutes)"
 	@echo "make soak        an endpoint under load and change, and whether its processes grow (15 minutes)"
 	@echo "make check       format, lint, types, layers, fast tests"
 	@echo "make bench       the benchmarks, each beside its peers"
@@ -33,11 +33,12 @@ run: $(RUN_STAMP)
 
 test: $(TEST_STAMP)
 	$(BIN)/python -m pytest -q $(FAST)
-	$(BIN)/python -m pytest -q $(SLOW)
+	$(BIN)/python -m pytest -q -m "not long" $(SLOW)
 
 test-system: $(TEST_STAMP)
 	@tests/system/prepare.sh
 	$(BIN)/python -m pytest -q -rs tests/system
+	$(BIN)/python -m pytest -q -m long $(SLOW)
 
 soak: $(TEST_STAMP)
 	$(BIN)/python tests/system/soak.py --minutes 15

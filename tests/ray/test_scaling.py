@@ -12,7 +12,7 @@ from under_load import Shop
 from deploy import EndpointAddress, Scale, endpoint_handle, replicas_of, start_endpoint, stop_endpoint, stop_serve
 from deploy.scaling import running_replicas
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("ray_session")]
 
 CONNECTIONS = 4
 IN_A_ROW = 32  # requests that a connection sends before it reads the answers: their client costs next to nothing

@@ -23,7 +23,7 @@ ROWS = 40  # times 20: each request is at the replica for long enough to be coun
 PORT = 18432
 
 
-@pytest.fixture(params=["pooled", "tune"])
+@pytest.fixture(params=["pooled", pytest.param("tune", marks=pytest.mark.long)])
 def served(tmp_path: Path, request: pytest.FixtureRequest) -> StudySpecification:
     serve = {"port": PORT, "replicas": {"min": 1, "max": 3}}
     return networks(tmp_path, "tenants", serve, execution=request.param)
