@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ MOST_MB_AN_HOUR = 25.0  # of a process that has 100 to 200 of them; a leak of a 
 MOST_MORE = 3  # descriptors or threads; pools may still be growing
 PAUSE_SECONDS = 0.02  # of each client between two requests
 SAMPLE_SECONDS = 2.0
+STAYS_SECONDS = 5.0
 CLIENTS = 3
 BUNDLES = 12
 KINDS = {
@@ -165,6 +166,15 @@ def found_processes() -> dict[str, psutil.Process]:
     return found
 
 
+def haproxy_stays() -> bool:
+    """Returns whether one HAProxy at most is there, and not a new one: each change of replicas brings another."""
+    there = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            there += [process.create_time()] if process.name() == "haproxy" else []
+    return len(there) <= 1 and all(time.time() - started > STAYS_SECONDS for started in there)
+
+
 class Changes(threading.Thread):
     """Promotes, rolls out, rolls back and posts labels, one after the other, until it is told to stop."""
 
@@ -216,6 +226,7 @@ def soaked_endpoint(directory: Path, port: int) -> Iterator[tuple[EndpointAddres
         handle = endpoint_handle(NAME)
         wait_until(lambda: len(handle.status()["replicas"]) == 2, what="two replicas")
         handle.promote(bundles[0])
+        wait_until(haproxy_stays, what="one HAProxy that knows all replicas, and those before it to end")
         yield address, bundles
     finally:
         stop_endpoint(NAME)

@@ -391,6 +391,11 @@ def test_messages_that_are_nearly_right(target: Target) -> None:
     assert client.broken == []
 
 
+OWN_FAULT = (
+    "SystemError: AST constructor recursion depth mismatch"  # of Python 3.11, as Hypothesis describes a strategy
+)
+
+
 @pytest.mark.skipif(not SCHEMATHESIS.exists(), reason="schemathesis is not installed: make test-system does it")
 def test_schemathesis_finds_nothing_by_the_page(target: Target, tmp_path: Path) -> None:
     address = target.address
@@ -399,6 +404,9 @@ def test_schemathesis_finds_nothing_by_the_page(target: Target, tmp_path: Path) 
         *("--checks", "not_a_server_error", "--max-response-time", f"{PATIENCE_SECONDS:g}", "--seed", str(SEED)),
         *("--max-examples", "60", "--phases", "examples,coverage,fuzzing", "--workers", "2", "--no-color"),
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    for _ in range(3):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        if OWN_FAULT not in done.stdout:
+            break
     print(done.stdout[-2500:])
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
