@@ -29,14 +29,14 @@ def end_orphans(directory: Path) -> list[int]:
 
 def remove_left_folders(directory: Path) -> list[str]:
     """Takes away the folders below the directory that have had no HAProxy for long; returns their names."""
-    used = {_folder(process) for process in psutil.process_iter()}
-    left = []
+    old: list[Path] = []
     with suppress(OSError):  # there is no directory yet, or somebody else tidies up as well
-        for folder in directory.iterdir():
-            if folder not in used and time.time() - folder.stat().st_mtime > LEFT_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-                left.append(folder.name)
-    return left
+        old += [folder for folder in directory.iterdir() if time.time() - folder.stat().st_mtime > LEFT_SECONDS]
+    used = {_folder(process) for process in psutil.process_iter()} if old else set()
+    left = [folder for folder in old if folder not in used]
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder.name for folder in left]
 
 
 def _is_orphan(process: psutil.Process, directory: Path) -> bool:

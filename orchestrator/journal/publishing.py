@@ -119,10 +119,7 @@ def upload(storage: Place, directory: Path, name: str, *, is_new: bool = False) 
     there = None if is_new else published(storage, name)
     if there is not None:
         return there
-    try:
-        manifest = Published.of(directory)
-    except OSError as error:
-        raise StorageError(f"{directory} cannot be read: {error.strerror or error}; nothing was published") from error
+    manifest = _read(directory)
     for file in manifest.files:
         storage.write_from(f"{name}/{file}", partial(_chunks, directory / file))
     storage.write(f"{name}/{Published.MANIFEST}", manifest.to_bytes())
@@ -131,12 +128,16 @@ def upload(storage: Place, directory: Path, name: str, *, is_new: bool = False) 
 
 def send(storage: Place, directory: Path, name: str) -> Published:
     """Publishes a directory as a parcel; see `Storage.send`."""
-    try:
-        manifest = Published.of(directory)
-    except OSError as error:
-        raise StorageError(f"{directory} cannot be read: {error.strerror or error}; nothing was published") from error
+    manifest = _read(directory)
     storage.write_from(f"{name}/{Published.PARCEL}", partial(_parcel, directory, manifest))
     return manifest
+
+
+def _read(directory: Path) -> Published:
+    try:
+        return Published.of(directory)
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be read: {error.strerror or error}; nothing was published") from error
 
 
 def _parcel(directory: Path, manifest: Published) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import ray
+from connections import Load
 
 from deploy import (
     Client,
@@ -96,37 +97,6 @@ def handle(address: EndpointAddress) -> EndpointHandle:
     handle = endpoint_handle("shapes")
     wait_until(lambda: len(handle.status()["replicas"]) == 2)
     return handle
-
-
-class Load:
-    """Threads that ask all the time and keep every answer; each answer has to be its version's own."""
-
-    def __init__(self, address: EndpointAddress, threads: int = 3) -> None:
-        self._address = address
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
-        self.answers: list[tuple[int, int]] = []  # (predicted class, trial)
-        self.errors: list[str] = []
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        wait_until(lambda: len(self.answers) > 10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with Client(self._address.url, self._address.token, attempts=1) as client:  # nothing is made good
-            while not self._over.is_set():
-                try:
-                    answer = client.predict([ROW])
-                    self.answers.append((answer.predictions[0], answer.trial))
-                except EndpointError as error:
-                    self.errors.append(str(error))
 
 
 def call(address: EndpointAddress, method: str, request: Any, token: str | None, *metadata: tuple[str, str]) -> Any:
@@ -228,7 +198,7 @@ def test_promoting_while_requests_flow_loses_none(
     address: EndpointAddress, handle: EndpointHandle, bundles: list[Path]
 ) -> None:
     handle.promote(str(bundles[0]))
-    with Load(address) as load, Client(address.url, address.token) as client:
+    with Load(address, ROW) as load, Client(address.url, address.token) as client:
         for turn in range(20):
             label = (turn + 1) % CLASSES
             promotion = handle.promote(str(bundles[label]))
@@ -339,7 +309,7 @@ def test_requests_are_answered_while_the_endpoint_actor_is_away(
     address: EndpointAddress, handle: EndpointHandle, bundles: list[Path]
 ) -> None:
     handle.promote(str(bundles[2]))
-    with Load(address) as load:
+    with Load(address, ROW) as load:
         pid = handle.status()["pid"]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: handle.status()["pid"] != pid)

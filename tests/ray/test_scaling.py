@@ -1,11 +1,11 @@
 """Replicas under many small requests, each answered in one step of the loop: nobody ever sees two of them at once."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from connections import Asking
 from studies import wait_for
 from under_load import Shop
 
@@ -28,31 +28,20 @@ def address(ray_session: None, tmp_path: Path) -> Iterator[EndpointAddress]:
     assert stop_serve()
 
 
-class ManySmall:
+class ManySmall(Asking):
     """Connections that send small requests in rows, without a pause, and count the answers."""
 
     def __init__(self, address: EndpointAddress) -> None:
         head = f"POST /predict HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {address.token}\r\n"
         one = head.encode() + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+        super().__init__(CONNECTIONS)
         self._address, self._requests = address, one * IN_A_ROW
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(CONNECTIONS)]
         self.answered, self.others = 0, 0
 
-    def __enter__(self) -> "ManySmall":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
     def _ask(self) -> None:
-        while not self._over.is_set():
+        while not self.over.is_set():
             with socket.create_connection(("127.0.0.1", self._address.port), timeout=30.0) as connection:
-                while not self._over.is_set() and self._row(connection):
+                while not self.over.is_set() and self._row(connection):
                     pass
 
     def _row(self, connection: socket.socket) -> bool:
