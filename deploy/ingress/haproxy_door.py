@@ -5,6 +5,10 @@ program, given to Serve as the binary, is the way in. It adds TLS, limits for sl
 may act on; it takes away what listens on all addresses (statistics at 8404, metrics at 9101), a log line by UDP for
 each request, and everybody's access to the admin socket.
 
+A request may meet the end of the connection to a replica that ends, or that closes what was idle for long. HAProxy then
+sends it again; where it may not, or could not keep the whole of it, it tells the client nothing and hangs up. What
+cannot be sent again has a connection of its own, therefore: nobody closes one that was opened for a request.
+
 A process that dies with -9 takes its HAProxy with it: Linux is asked to. Its successor knows no replicas when it starts
 HAProxy again, and would answer 404 until it does: it begins with the routes that were there.
 
@@ -27,6 +31,8 @@ HEADER_SECONDS = 5  # for a request's header, from its first byte
 BODY_SECONDS = 10  # for its body, or the first 16 KiB of it
 CLIENT_SECONDS = 30  # a client that neither sends nor reads for so long is gone
 RETRY_AFTER_SECONDS = 1
+BUFFER_BYTES = 32 * 1024  # of HAProxy for a request; what fits into it can be sent again
+AGAIN_BYTES = 24 * 1024  # of a body that fits into it, with the header and HAProxy's own
 UNWANTED_SECTIONS = ("frontend prometheus", "listen stats")
 UNWANTED_LINES = ("log ", "option httplog", "option log-health-checks", "errorfile ", "timeout client ")
 ERRORS = {
@@ -35,6 +41,9 @@ ERRORS = {
     504: "the replica did not answer in time",
 }
 PUBLIC_SECTIONS = ("frontend http_frontend", "frontend grpc_frontend")
+ONCE = ":once"  # behind a backend's name, which has no colon: for requests that cannot be sent again
+
+SIZE = "tune.bufsize "
 
 Section = tuple[str, list[str]]  # its first line, and those below
 
@@ -49,16 +58,19 @@ def mended(configuration: str, *, errors: dict[int, str], certificate: str | Non
     """
     made = []
     for head, lines in _sections(configuration):
-        if head.startswith(UNWANTED_SECTIONS):
+        if head.startswith(UNWANTED_SECTIONS) or head.endswith(ONCE):
             continue
         kept = [line for line in lines if not line.strip().startswith(UNWANTED_LINES)]
         if head == "global":
-            kept = [line.replace(" mode 666 ", " mode 600 ") for line in kept]
+            kept = [line.replace(" mode 666 ", " mode 600 ") for line in kept if not line.strip().startswith(SIZE)]
+            kept.append(f"    {SIZE}{BUFFER_BYTES}")
         elif head == "defaults":
             kept += [f"    {line}" for line in _limits(errors)]
         elif head.startswith(PUBLIC_SECTIONS):
             kept = list(_door(kept, certificate, is_grpc="grpc" in head))
         made += [head, *kept]
+        if head.startswith("backend http-"):
+            made += [head + ONCE, *_connection_for_each(kept)]
     return "\n".join(made) + "\n"
 
 
@@ -104,17 +116,31 @@ def _limits(errors: dict[int, str]) -> Iterator[str]:
 
 def _door(lines: list[str], certificate: str | None, *, is_grpc: bool) -> Iterator[str]:
     for line in lines:
+        if line.strip().startswith("use_backend http-"):
+            _, backend, condition = line.split(maxsplit=2)
+            if backend.endswith(ONCE):
+                continue
+            yield f"    use_backend {backend}{ONCE} {condition} !changes_nothing"
+            yield f"    use_backend {backend}{ONCE} {condition} {{ req.body_size gt {AGAIN_BYTES} }}"
         if not line.strip().startswith("bind "):
             yield line
             continue
         yield line if certificate is None else _with_tls(line, certificate, is_grpc)
-        # asked twice these change nothing; of other requests nobody knows whether a dead replica did them
-        yield "    http-request disable-l7-retry if !{ method GET HEAD } !{ path_end /predict /infer /ModelInfer }"
+        # of other requests nobody knows whether a dead replica did them
+        yield "    acl changes_nothing method GET HEAD"
+        yield "    acl changes_nothing path_end /predict /infer /ModelInfer"
+        yield "    http-request disable-l7-retry if !changes_nothing"
         yield f"    http-request wait-for-body time {BODY_SECONDS}s if METH_POST"
         if not is_grpc:
             yield "    option forwardfor"
             if certificate is not None:
                 yield "    http-request set-header x-forwarded-proto https"
+
+
+def _connection_for_each(lines: list[str]) -> Iterator[str]:
+    yield from (line for line in lines if not line.strip().startswith("http-reuse "))
+    yield "    http-reuse never"
+    yield "    option http-server-close"
 
 
 def _with_tls(line: str, certificate: str, is_grpc: bool) -> str:
