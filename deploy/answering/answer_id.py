@@ -19,6 +19,7 @@ from deploy.bundle import Prediction
 from deploy.rollout.evidence import Judgement
 
 MOST_ROWS = 32  # of an answer may be judged; an id stays below a thousand characters
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 TOLERANCE = 0.1  # a value within a tenth of the label is right
 
 
@@ -49,7 +50,12 @@ class AnswerIds:
         said = list(prediction.labels[:MOST_ROWS]) or prediction.scores[:MOST_ROWS].tolist()
         number = f"{self._replica}{next(self._numbers):x}"
         content = orjson.dumps([version, rollout, number, said])
-        return base64.urlsafe_b64encode(content + zlib.crc32(content).to_bytes(4, "big")).rstrip(b"=").decode()
+        return _text(content + zlib.crc32(content).to_bytes(4, "big"))
+
+
+def _text(packed: bytes) -> str:
+    """Returns URL-safe base64 without its padding, in one step less than `base64` takes."""
+    return binascii.b2a_base64(packed, newline=False).translate(URL_SAFE, b"=").decode()
 
 
 def parse_answer_id(text: str) -> AnswerId | None:

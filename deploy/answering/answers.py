@@ -25,12 +25,10 @@ def prediction_answer(media: str, served: Served, prediction: Prediction) -> Ans
 
 
 def _json(served: Served, prediction: Prediction) -> Answer:
-    lineage = served.bundle.lineage
-    said = {"version": str(served.version), "study": lineage.study, "trial": lineage.trial}
     scores = finite_list(prediction.scores)
     if served.bundle.schema.kind is Kind.REGRESSION:
-        return Answer({"predictions": scores, **said})
-    return Answer({"predictions": list(prediction.labels), "probabilities": scores, **said})
+        return Answer({"predictions": scores, **served.said})
+    return Answer({"predictions": list(prediction.labels), "probabilities": scores, **served.said})
 
 
 def _csv(served: Served, prediction: Prediction) -> Answer:

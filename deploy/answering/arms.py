@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +38,14 @@ THREADS = 4  # for challengers; those that hang hold no more than these
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Begun(Generic[T]):
+class Begun(NamedTuple, Generic[T]):
     """A request that was read for a model: its rows, and how to write the answer once the model has said something."""
 
     rows: NDArray[np.float32] | Table
     finish: Callable[[Prediction], T]
 
 
-@dataclass(frozen=True, slots=True)
-class Worked(Generic[T]):
+class Worked(NamedTuple, Generic[T]):
     """What a model made of a request: the answer, the rows it was asked, what it predicted, and which model it was."""
 
     answer: T

@@ -1,7 +1,9 @@
 """The model that answers, and the one that may take over: one reference, changed as a whole."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 from deploy.answering.black_box import BlackBox
@@ -26,16 +28,20 @@ class Served:
     headers: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
     """Who answered, as HTTP headers; a study's name is percent-encoded where a header could not hold it."""
 
+    said: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+    """The same for an answer in JSON."""
+
     @property
     def rollout(self) -> int:
         """The number of the rollout that goes on; 0 where there is none."""
         return 0 if self.contender is None else self.contender.number
 
     def __post_init__(self) -> None:
-        """Writes the headers once, for all answers."""
-        lineage = self.bundle.lineage
-        said = {b"x-model-version": str(self.version), b"x-study": quote(lineage.study), b"x-trial": str(lineage.trial)}
-        object.__setattr__(self, "headers", tuple((name, value.encode()) for name, value in said.items()))
+        """Writes who answers once, for all answers."""
+        version, study, trial = str(self.version), self.bundle.lineage.study, self.bundle.lineage.trial
+        headers = {b"x-model-version": version, b"x-study": quote(study), b"x-trial": str(trial)}
+        object.__setattr__(self, "headers", tuple((name, value.encode()) for name, value in headers.items()))
+        object.__setattr__(self, "said", {"version": version, "study": study, "trial": trial})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -46,8 +46,7 @@ class Session(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """Answers for n rows.
 
     `scores` are probabilities (n, k) for a classification, values (n,) or (n, t) for a regression;
@@ -189,7 +188,7 @@ class Bundle:
             raise BundleError(f"The model of {self.uri} gives {raw.shape} for {len(self.schema.labels)} labels.")
         scores = softmax(raw) if self.gives is Gives.LOGITS else raw
         labels = self.schema.labels
-        return Prediction(scores, tuple(labels[index] for index in scores.argmax(axis=1).tolist()))
+        return Prediction(scores, tuple(map(labels.__getitem__, scores.argmax(axis=1).tolist())))
 
 
 def local_directory(path_or_uri: Path | str) -> Path:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 def finite_list(values: NDArray[Any]) -> list[Any]:
     """Returns nested lists, None where a value is not finite."""
     listed: list[Any] = values.tolist()
+    if values.ndim == 2 and len(listed) == 1 and math.isfinite(sum(listed[0])):  # no sum with NaN or infinity is
+        return listed
     return listed if np.isfinite(values).all() else _without_nan(listed)
 
 

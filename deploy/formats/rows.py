@@ -1,5 +1,6 @@
 """From plain data to rows: every way in which a client can be wrong is answered with what is wrong."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from deploy.bundle import RawRow, Schema, Table, json_word
 from deploy.http.asgi import Refusal
 from orchestrator.domain.errors import BundleError, did_you_mean
 
+LARGEST = float(np.finfo(np.float32).max)
 NUMBERS = {int, float}  # bool is none: True is more often a mistake than a 1
 
 
@@ -93,6 +95,8 @@ def to_matrix(rows: Sequence[Sequence[float]] | NDArray[np.float64], schema: Sch
     Raises:
         Refusal: 422, when one of them is too large for float32.
     """
+    if len(rows) == 1 and math.hypot(*rows[0]) <= LARGEST:  # no number of it is larger; NaN is not below
+        return np.fromiter(rows[0], np.float32, len(rows[0]))[np.newaxis]
     with np.errstate(over="ignore"):
         matrix = np.array(rows, dtype=np.float32)
     if not np.isfinite(matrix).all():
@@ -114,9 +118,9 @@ def _column_lists(given: dict[str, Any]) -> dict[str, list[Any]]:
 
 def _row_list(given: Any) -> list[Any]:
     if isinstance(given, dict):
-        unknown = [name for name in given if name != "rows"]
-        if unknown:
-            raise Refusal(422, f"The body has the unknown key '{unknown[0]}'; it takes 'rows' or 'columns'.")
+        unknown = next((name for name in given if name != "rows"), None)
+        if unknown is not None:
+            raise Refusal(422, f"The body has the unknown key '{unknown}'; it takes 'rows' or 'columns'.")
         given = given.get("rows")
     if not isinstance(given, list):
         raise Refusal(422, f'The body holds {json_word(given)}; send {{"rows": [...]}} or a list of rows.')

@@ -5,8 +5,7 @@ Follows the ASGI 3.0 specification (HTTP and Lifespan protocols).
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,8 +23,7 @@ MOST_DIGITS = 18  # of a length: more are no length of anything, and Python refu
 REASON_CHARACTERS = 600  # gRPC carries it in a header of 8 KiB, where a character takes up to twelve bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):  # which is made in half the time that a frozen dataclass takes, for each request
     """What is sent back: a status, and headers beside the usual ones.
 
     The body is `content` as JSON, or where there is one `body` as it is, of type `media`.
