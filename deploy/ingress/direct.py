@@ -38,6 +38,16 @@ class DirectProtocol(HttpToolsProtocol):
         # the application and what it is asked for, of the request that waits here for its body, unknown to uvicorn
         self._endpoint: tuple[EndpointApp, str] | None = None
         self._body = b""
+        self._idle_since: float | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection, and when it was to be closed."""
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begins a request; what uvicorn keeps of one is made where uvicorn gets it."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the client's; a request that is not whole behind them is uvicorn's."""
@@ -50,7 +60,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._body = b""
         self._endpoint = self._wanted()
         if self._endpoint is None:
-            super().on_headers_complete()
+            self._give()
 
     def on_body(self, body: bytes) -> None:
         """Keeps a part of the body."""
@@ -94,9 +104,17 @@ class DirectProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         """Has uvicorn begin with the request that was kept, as if it came now."""
         self._endpoint = None
-        super().on_headers_complete()
+        self._give()
         if self._body:
             super().on_body(self._body)
+
+    def _give(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
 
     def _write(self, answer: Answer) -> None:
         headers, body = encoded(answer)
@@ -105,7 +123,41 @@ class DirectProtocol(HttpToolsProtocol):
             parts += (name, b": ", value, b"\r\n")
         parts += (b"\r\n", body)
         self.transport.write(b"".join(parts))
-        self.on_response_complete()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._close_in(self.timeout_keep_alive)
+
+    # One timer for a connection: to make one for each request costs as much as to read it.
+
+    def _close_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Notes that something came; uvicorn calls this where it would end its timer."""
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        """Ends a request that uvicorn answered; it begins a timer of its own."""
+        self._forget_timer()
+        super().on_response_complete()
+        self._idle_since = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes the connection where nothing came for long; else looks again when that may be."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # a request is being answered, and the timer begins when that is done
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._close_in(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _forget_timer(self) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
 
 def front_of(app: Any) -> EndpointApp | Front | None:

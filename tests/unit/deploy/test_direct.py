@@ -301,3 +301,33 @@ def test_an_answer_is_one_write(bundle):
 
 def test_what_is_large_here_is_large_there():
     assert len(ROWS) < INLINE_BYTES < len(OTHERS["large"])
+
+
+@pytest.mark.parametrize("asked", [request(), request(b"{")], ids=["at once", "by uvicorn"])
+def test_a_connection_is_closed_when_nothing_came_for_long_and_not_before(bundle: Bundle, asked: bytes) -> None:
+    wire = Wire()
+
+    async def go() -> None:
+        config = Config(app_of(bundle), lifespan="off", access_log=False, log_config=None)
+        config.load()
+        state = ServerState()
+        connection = DirectProtocol(config, state, {})
+        connection.connection_made(wire)
+        connection.timeout_keep_alive = 3600
+        for _ in range(2):
+            connection.data_received(asked)
+            while state.tasks:
+                await asyncio.sleep(0.001)
+            connection.timeout_keep_alive_handler()  # the timer of a request before this one
+            assert not wire.is_closed
+        connection.data_received(asked[:20])
+        connection.timeout_keep_alive = 0
+        connection.timeout_keep_alive_handler()
+        assert not wire.is_closed  # a request is coming
+        connection.data_received(asked[20:])
+        async with asyncio.timeout(30):
+            while not wire.is_closed:
+                await asyncio.sleep(0.001)
+        connection.connection_lost(None)
+
+    asyncio.run(go())
