@@ -30,8 +30,8 @@ INPUT_NAME = "rows"
 def to_onnx(model: nn.Module, n_features: int) -> bytes:
     """Returns the serialised model; it takes `rows` `(n_rows, n_features)`, any number of them.
 
-    A model whose last layer is `nn.Softmax` gives `label` `(n_rows,)`, the class number, and `probabilities`; any other
-    gives `values`. The model is exported as it predicts, not as it trains, and is left as it was.
+    A model whose last layer is `nn.Softmax` gives `probabilities` `(n_rows, n_classes)`, any other `values`. It is
+    exported as it predicts, not as it trains, and is left as it was.
     """
     layers = list(_flatten(model))
     if all(type(layer) in _WRITERS for layer in layers):
@@ -136,35 +136,18 @@ def _write_chain(layers: list[nn.Module], n_features: int) -> bytes:
     graph = _Graph()
     for layer in layers:
         graph.end = _WRITERS[type(layer)](graph, layer)
-    outputs = []
-    if _is_classifier(layers):
-        label = graph.apply("ArgMax", axis=1, keepdims=0)
-        outputs.append(_name_output(graph, label, "label", TensorProto.INT64, ["n_rows"]))
-    name = "probabilities" if outputs else "values"
-    outputs.append(_name_output(graph, graph.end, name, TensorProto.FLOAT, ["n_rows", "n_outputs"]))
+    name = _output_name(_is_classifier(layers))
+    graph.nodes.append(helper.make_node("Identity", [graph.end], [name]))
+    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n_rows", "n_outputs"])
     rows = helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n_rows", n_features])
-    made = helper.make_graph(graph.nodes, "model", [rows], outputs, graph.constants)
+    made = helper.make_graph(graph.nodes, "model", [rows], [output], graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def _name_output(graph: _Graph, value: str, name: str, kind: int, shape: list[str | int]) -> onnx.ValueInfoProto:
-    graph.nodes.append(helper.make_node("Identity", [value], [name]))
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-class _Labelled(nn.Module):
-    """A classifier that also says the class number."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns labels `(n_rows,)` and probabilities `(n_rows, n_classes)`."""
-        probabilities = self.model(rows)
-        return probabilities.argmax(dim=1), probabilities
+def _output_name(classifier: bool) -> str:
+    return "probabilities" if classifier else "values"
 
 
 def _by_torch(model: nn.Module, n_features: int, classifier: bool) -> bytes:
@@ -179,10 +162,10 @@ def _by_torch(model: nn.Module, n_features: int, classifier: bool) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside of torch
             program = torch.onnx.export(
-                _Labelled(still) if classifier else still,
+                still,
                 (torch.zeros(2, n_features),),
                 input_names=[INPUT_NAME],
-                output_names=["label", "probabilities"] if classifier else ["values"],
+                output_names=[_output_name(classifier)],
                 dynamic_shapes=({0: torch.export.Dim("n_rows")},),
                 dynamo=True,
                 verbose=False,

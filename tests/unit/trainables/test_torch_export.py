@@ -45,10 +45,9 @@ def test_a_chain_of_known_layers_answers_alike(middle: list[nn.Module]) -> None:
     assert model.training, "exporting must not change the model"
     model.eval()
     for n in (1, 5):
-        label, probabilities = answers(exported, rows(n))
+        (probabilities,) = answers(exported, rows(n))
         expected = model(torch.tensor(rows(n))).detach().numpy()
         assert np.abs(probabilities - expected).max() < 1e-6
-        assert (label == expected.argmax(axis=1)).all()
 
 
 def test_values_come_in_the_targets_scale() -> None:
@@ -71,10 +70,9 @@ def test_any_other_module_goes_through_torchs_exporter() -> None:
     exported = to_onnx(model, 6)
     for n in (1, 7):
         given = np.nan_to_num(rows(n), posinf=1, neginf=1).clip(-5, 5)
-        label, probabilities = answers(exported, given)
+        (probabilities,) = answers(exported, given)
         expected = model(torch.tensor(given)).detach().numpy()
         assert np.abs(probabilities - expected).max() < 1e-5
-        assert (label == expected.argmax(axis=1)).all()
 
 
 def test_a_batch_norm_without_statistics_is_refused() -> None:
