@@ -279,7 +279,7 @@ def figures_of(arm: Arm) -> dict[str, Any]:
 def compare(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     place = train(directory, NARROW)
     cells = QUICK_CELLS if arguments.quick else CELLS
-    rounds, seconds = (1, 0.6) if arguments.quick else (arguments.rounds, 4.0)
+    rounds, seconds = arguments.rounds or (1 if arguments.quick else 5), 0.6 if arguments.quick else 4.0
     left_out = []
     with ExitStack() as stack:
         arms = [
@@ -353,9 +353,9 @@ def print_table(arms: Sequence[Arm], cells: Sequence[tuple[int, int]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of few cells (90 s)")
+    parser.add_argument("--quick", action="store_true", help="short rounds of few cells (90 s for one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds without --quick (5)")
+    parser.add_argument("--rounds", type=int, help="rounds (5, with --quick 1)")
     parser.add_argument("--replicas", type=int, default=1, help="replicas of ours (1); more show how it scales")
     parser.add_argument("--without-ray", action="store_true", help="leave out what needs Ray: our ingress, Ray Serve")
     arguments = parser.parse_args()
