@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import socketserver
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from deploy.ingress import haproxy_door
 from deploy.ingress.choice import haproxy_binary
+from deploy.ingress.ports import free_port
 
 pytestmark = [
     pytest.mark.skipif(haproxy_binary() is None, reason="there is no wheel with HAProxy for this system"),
@@ -87,12 +87,6 @@ class Connection(socketserver.StreamRequestHandler):
         return True
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture
 def replica() -> Iterator[Replica]:
     with Replica() as made:
@@ -106,7 +100,7 @@ def replica() -> Iterator[Replica]:
 @pytest.fixture
 def client(tmp_path: Path, replica: Replica) -> Iterator[httpx.Client]:
     """A client of a HAProxy that was started as Serve starts one."""
-    directory, port = tmp_path / "h" / "n", free_port()
+    directory, port = tmp_path / "h" / "n", free_port("127.0.0.1", 0)
     directory.mkdir(parents=True)
     configuration = directory / "haproxy.cfg"
     configuration.write_text(GIVEN.format(directory=directory, port=port, replica=replica.server_address[1]))
