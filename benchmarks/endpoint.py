@@ -215,7 +215,8 @@ def ask(arm: Arm, file: Path, connections: int, seconds: float) -> dict[str, flo
     done = subprocess.run([*command, str(connections), str(seconds)], capture_output=True, check=True)
     said: dict[str, Any] = orjson.loads(done.stdout)
     cpu = cpu_seconds(arm.processes) - before
-    figures = {key: float(said[key]) for key in ("requests", "per_s", "p50_s", "p99_s", "client_share")}
+    keys = ("requests", "per_s", "p50_s", "p99_s", "client_share")
+    figures = {key: float("nan") if said[key] is None else float(said[key]) for key in keys}  # None: no answer in time
     figures["failed"] = float(sum(said["no_200"].values()) + said["broken"])
     if arm.processes and said["requests"]:
         figures["cpu_s"] = cpu / said["requests"]

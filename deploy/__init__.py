@@ -5,9 +5,10 @@ request, `formats` reads and writes bodies, `monitoring` counts, `access` knows 
 version answers, `http` has the words of HTTP, `bundle` is the model package. `exports` are the doors out, and
 `standalone` what runs behind them.
 
-What runs in Ray is here: `actors` decides and records, `replies` asks all replicas, `replica` serves, `following` keeps
-it true to the journal, `reporting` says what it counted. `starting` brings it up, `scaling` says how many replicas it
-needs, `handle` and `client` ask it. What needs Ray is loaded when it is first used.
+What runs in Ray is here: `actors` decides and records, `replies` asks all replicas, `replica` serves, and holds a
+`resident` for each endpoint in it; `following` keeps that true to the journal, `reporting` says what it counted.
+`starting` brings it up, `scaling` says how many replicas it needs, `handle` and `client` ask it. What needs Ray is
+loaded when it is first used.
 """
 
 from importlib import import_module
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from deploy.ingress.serve_instance import stop_serve
     from deploy.places import known_endpoints
     from deploy.scaling import Replicas, Scale, replicas_of
-    from deploy.starting import start_endpoint, stop_endpoint
+    from deploy.starting import share_endpoint, start_endpoint, stop_endpoint
 
 __all__ = [
     "Answer",
@@ -33,6 +34,7 @@ __all__ = [
     "endpoint_handle",
     "known_endpoints",
     "replicas_of",
+    "share_endpoint",
     "start_endpoint",
     "stop_endpoint",
     "stop_serve",
@@ -49,6 +51,7 @@ _HOMES = {
     "endpoint_handle": "handle",
     "known_endpoints": "places",
     "replicas_of": "scaling",
+    "share_endpoint": "starting",
     "start_endpoint": "starting",
     "stop_endpoint": "starting",
     "stop_serve": "ingress.serve_instance",

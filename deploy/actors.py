@@ -21,6 +21,7 @@ from deploy.rollout.decisions import (
     decide_freeze,
     decide_place,
     decide_promotion,
+    decide_resident,
     decide_rollback,
     decide_trial,
     decide_verdict,
@@ -59,7 +60,7 @@ class EndpointActor:
         self._drift = DriftBook()
         self._opening = threading.Lock()
         self._writing = threading.Lock()
-        self._replicas = Replies(name)
+        self._replicas = Replies(name)  # known for certain when the ledger is open
         self._profile: tuple[str, Profile | None] | None = None  # of the bundle with that digest
 
     def promote(self, bundle_uri: str, lineage: dict[str, Any] | None, who: str, why: str) -> dict[str, Any]:
@@ -281,13 +282,31 @@ class EndpointActor:
             return self._enforce_checked(ledger, _from(origin, events), start)
 
     def place(
-        self, host: str, port: int, prefix: str, grpc_port: int | None = None, tls: tuple[str, str] | None = None
+        self,
+        host: str,
+        port: int,
+        prefix: str,
+        grpc_port: int | None = None,
+        tls: tuple[str, str] | None = None,
+        shares: str = "",
     ) -> None:
-        """Records where the endpoint is reached."""
+        """Records where the endpoint is reached, and in whose replicas it lives (empty: in its own)."""
         ledger = self._open()
         with self._writing:
-            self._replicas.forget()  # whoever places an endpoint may have deployed it anew
-            ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port, tls), at=_now()))
+            ledger.record(decide_place(ledger.state, Place(host, port, prefix, grpc_port, tls, shares), at=_now()))
+            self._replicas = Replies(self._name, shares)  # whoever places an endpoint may have deployed it anew
+
+    def house(self, endpoint: str, lives_here: bool) -> dict[str, Any]:
+        """Has another endpoint live in this one's replicas, or no more; returns their reports, and what went wrong.
+
+        Raises:
+            EndpointError: this endpoint lives in another one's replicas itself.
+        """
+        ledger = self._open()
+        with self._writing:
+            ledger.record(decide_resident(ledger.state, endpoint, lives_here=lives_here, at=_now()))
+            replicas, errors = self._replicas.tell("settle", ledger.state.moves, list(ledger.state.residents))
+        return {"replicas": replicas, "errors": errors}
 
     def routing(self) -> dict[str, Any] | None:
         """Returns the routing that replicas have to follow; None before the first promotion."""
@@ -312,6 +331,8 @@ class EndpointActor:
             "frozen": state.frozen,
             "labels": {version: list(counts) for version, counts in book.versions.items()},
             "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
+            "shares": "" if state.place is None else state.place.shares,
+            "residents": list(state.residents),
             "replicas": replicas,
             "errors": errors,
         }
@@ -326,6 +347,8 @@ class EndpointActor:
         with self._opening:
             if self._ledger is None:
                 self._ledger = Ledger(self._storage, self._name)
+                place = self._ledger.state.place
+                self._replicas = Replies(self._name, "" if place is None else place.shares)
             return self._ledger
 
 

@@ -163,10 +163,16 @@ class EndpointHandle:
         prefix: str,
         grpc_port: int | None = None,
         tls: tuple[str, str] | None = None,
+        shares: str = "",
         timeout_seconds: float = 30.0,
     ) -> None:
-        """Records where the endpoint is reached."""
-        self._ask(self.actor.place.remote(host, port, prefix, grpc_port, tls), timeout_seconds)
+        """Records where the endpoint is reached; see `EndpointActor.place`."""
+        self._ask(self.actor.place.remote(host, port, prefix, grpc_port, tls, shares), timeout_seconds)
+
+    def house(self, endpoint: str, *, lives_here: bool, timeout_seconds: float = 60.0) -> dict[str, Any]:
+        """Has another endpoint live in this one's replicas, or no more; see `EndpointActor.house`."""
+        answer: dict[str, Any] = self._ask(self.actor.house.remote(endpoint, lives_here), timeout_seconds)
+        return answer
 
     def _ask(self, reference: Any, timeout_seconds: float) -> Any:
         try:

@@ -1,56 +1,34 @@
-"""One copy of the endpoint: a Serve replica that answers from one model and changes it in place.
+"""One copy of an application: a Serve replica that holds an endpoint, and the others that share its replicas.
 
-A new model is opened, checked and warmed up beside the old one, in a thread, while the old one answers; then one
-reference changes. When that fails, the old model goes on answering and the replica says why.
+Who else lives here stands in the journal of the endpoint that has the replica: others come and go while it answers.
+What befalls one of them (a bundle that is gone, a journal that is damaged) is in that one's report and troubles no
+other; only a model that ends the process takes all of them along, until Serve has started another one.
 """
 
 import asyncio
 import logging
-import os
-import secrets
 import threading
 import time
-from contextlib import nullcontext
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import ray
-
-from deploy.access.denials import write_for_ever
-from deploy.access.key_following import KeyFollower
-from deploy.access.tokens import token_of
-from deploy.admin import AdminDesk
-from deploy.answering.app import AppSettings, EndpointApp
-from deploy.answering.black_box import BlackBox, box_folder
-from deploy.answering.call_cost import CallCost, measure_cost
 from deploy.answering.grpc_service import GrpcService
-from deploy.answering.served import Contender, ModelSlot, Served
-from deploy.answering.tally import Tally
-from deploy.bundle import Bundle
-from deploy.copies import open_bundle
-from deploy.following import (
-    FOLLOW_SECONDS,
-    STORE_FOLLOW_SECONDS,
-    STORE_YOUNG_FOLLOW_SECONDS,
-    YOUNG_SECONDS,
-    JournalFollower,
-)
+from deploy.answering.shared_app import SharedApp
 from deploy.ingress.grpc_door import close_replica
-from deploy.monitoring.metrics import Reading, Standing
-from deploy.monitoring.ray_metrics import export_for_ever
-from deploy.places import journal_directory
-from deploy.reporting import Reporter
-from deploy.rollout.versions import Contest, Routing
+from deploy.resident import Means, Resident
+from deploy.rollout.state import EndpointState
+from deploy.rollout.versions import Routing
 from deploy.scaling import BUSY, RATE
-from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.errors import EndpointError, OrchestratorError
 
 logger = logging.getLogger(__name__)
 
+SETTLE_SECONDS = 0.02  # between two looks at who is to live here, where nobody said so
+RETRY_SECONDS = 1.0  # before one that could not come in is tried again
+
 
 class EndpointReplica(GrpcService):
-    """The deployment's class. Its slot is written under `_changing`, by a swap or by the thread that follows.
+    """The deployment's class. Who lives here is changed under `_settling`.
 
     `is_private`: only this host may call it over gRPC. `on_gpu`: it has one, or a part of one, for its models.
     """
@@ -65,158 +43,105 @@ class EndpointReplica(GrpcService):
         latency_seconds: float | None = None,
     ) -> None:
         close_replica(is_private)
-        self._threads, self._on_gpu = threads, on_gpu
-        self._identity, self._started = secrets.token_hex(4), time.time()
-        self._slot = ModelSlot()
-        self._changing = threading.Lock()
-        self._follower = JournalFollower(journal_directory(storage, name))
-        self._fault = ""
-        self._settings = AppSettings(
-            name, token_of(storage, name), latency_seconds=latency_seconds, program_version=_program_version()
-        )
-        keys = KeyFollower(storage, name)
-        self._app = EndpointApp(self._settings, self._slot, keys.keyring, AdminDesk(storage, name, self._read))
+        self._storage, self._means = storage, Means(threads, on_gpu, latency_seconds)
         self._is_private = is_private
         self._rated: tuple[float, int, float] | None = None
-        self._box = _box(boxes := box_folder(storage, name))
-        reporter = Reporter(name, self._slot, self._app.feedback, self._app.arms.traffic, boxes)
-        reporter.report()  # before it takes a challenger that killed the replica before it
-        self._catch_up()
-        threading.Thread(target=self._follow, name="follow-journal", daemon=True).start()
-        threading.Thread(target=keys.follow_for_ever, name="follow-tokens", daemon=True).start()
-        if ray.is_initialized():  # telling Ray numbers would start a cluster of its own
-            exporting = (name, self._read)
-            threading.Thread(target=export_for_ever, args=exporting, name="export-numbers", daemon=True).start()
-        writing = (storage, name, self._app.denials)
-        threading.Thread(target=write_for_ever, args=writing, name="audit", daemon=True).start()
-        threading.Thread(target=reporter.report_for_ever, name="report", daemon=True).start()
+        self._settling = threading.Lock()
+        self._residents: dict[str, Resident] = {}
+        self._again_at: dict[str, float] = {}  # by those that could not come in
+        self._wanting = threading.Lock()
+        self._wanted: tuple[int, tuple[str, ...]] = (0, ())  # the latest of what was heard, by how many moves it knows
+        self._own = Resident(name, storage, self._means, follow=self._hear)
+        self._app = SharedApp(self._own.app)
+        self._settle()
+        threading.Thread(target=self._settle_for_ever, name="settle", daemon=True).start()
 
-    def __serve_build_asgi_app__(self) -> EndpointApp:
+    def __serve_build_asgi_app__(self) -> SharedApp:
         """Returns the application that requests go to; Serve asks for it once, after the constructor."""
         return self._app
 
-    async def swap(self, routing: dict[str, Any]) -> dict[str, Any]:
-        """Serves what `routing` says and returns this replica's report.
+    async def swap(self, endpoint: str, routing: dict[str, Any]) -> dict[str, Any]:
+        """Serves what `routing` says of an endpoint and returns its report.
 
         Raises:
             BundleError: when the bundle cannot be served; the model before goes on answering.
+            EndpointError: the endpoint does not live here.
         """
-        await asyncio.to_thread(self._adopt, Routing.from_dict(routing))
-        return self.report()
+        resident = self._resident(endpoint)
+        await asyncio.to_thread(resident.adopt, Routing.from_dict(routing))
+        return resident.report()
 
-    def report(self) -> dict[str, Any]:
-        """Returns who this replica is, what it serves, and how many requests ended in which way."""
-        served, counts = self._slot.served, self._app.counts
-        return {
-            "pid": os.getpid(),
-            "version": served.version if served else None,
-            "generation": served.generation if served else 0,
-            "answered": counts.answered,
-            "refused": counts.refused,
-            "failed": counts.failed,
-            "fault": self._fault,
-            "usual_seconds": self._app.arms.usual_seconds,
-            "contender": None if served is None or served.contender is None else served.contender.served.version,
-            "weight": None if served is None or served.contender is None else served.contender.weight,
-        }
+    def report(self, endpoint: str) -> dict[str, Any]:
+        """Returns who this replica is, what it serves of an endpoint, and how many requests ended in which way."""
+        return self._resident(endpoint).report()
 
-    def reading(self) -> dict[str, Any]:
-        """Returns this replica's numbers, as plain data."""
-        return self._read().to_dict()
+    def reading(self, endpoint: str) -> dict[str, Any]:
+        """Returns an endpoint's numbers in this replica, as plain data."""
+        return self._resident(endpoint).reading().to_dict()
 
-    def _read(self) -> Reading:
-        served = self._slot.served
-        standing = Standing(self._identity, os.getpid(), self._started)
-        if served is not None:
-            lineage, contender = served.bundle.lineage, served.contender
-            standing = replace(
-                standing,
-                version=served.version,
-                study=lineage.study,
-                trial=lineage.trial,
-                generation=served.generation,
-                contender=None if contender is None else contender.served.version,
-                weight=None if contender is None else contender.weight,
-            )
-        return Reading(standing, self._app.meter.reading())
+    async def settle(self, endpoint: str, moves: int, residents: Iterable[str]) -> dict[str, Any]:
+        """Has exactly these others live here and returns the report of `endpoint`, which has the replica.
+
+        Those that could not come in yet are tried again. `moves` orders what is said here and what the journal says.
+        """
+        self._want(moves, tuple(residents))
+        await asyncio.to_thread(self._settle)
+        return self.report(endpoint)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Returns the rate at which this replica answered since it was last asked, and the share of that time in which
         this thread, which is the event loop's, computed; Serve gives both to the policy."""
-        now = time.monotonic(), self._app.counts.answered, time.thread_time()
+        whole = sum(app.counts.answered for app in self._app.apps.values())
+        now = time.monotonic(), whole, time.thread_time()
         seconds, answered, computed = (new - old for new, old in zip(now, self._rated or now, strict=True))
         self._rated = now
+        answered = max(0, answered)  # what somebody who left had answered is not in the sum any more
         return {RATE: answered / max(seconds, 1e-3), BUSY: min(1.0, computed / max(seconds, 1e-3))}
 
     def check_health(self) -> None:
-        """Serve's health check: the model has to answer one of its own rows."""
-        served = self._slot.served
-        if served is not None:
-            served.bundle.predict(served.bundle.sample[:1])
+        """Serve's health check: each model has to answer one of its own rows."""
+        for resident in (self._own, *self._residents.values()):
+            resident.check()
 
-    def _follow(self) -> None:
-        born = time.monotonic()
-        young = grown = FOLLOW_SECONDS
-        if not self._follower.is_local:
-            young, grown = STORE_YOUNG_FOLLOW_SECONDS, STORE_FOLLOW_SECONDS
+    def _resident(self, endpoint: str) -> Resident:
+        if endpoint == self._own.name:
+            return self._own
+        resident = self._residents.get(endpoint)
+        if resident is None:
+            raise EndpointError(f"The endpoint '{endpoint}' is not in this replica of '{self._own.name}' (yet).")
+        return resident
+
+    def _hear(self, state: EndpointState) -> None:
+        self._want(state.moves, state.residents)
+
+    def _want(self, moves: int, residents: tuple[str, ...]) -> None:
+        with self._wanting:
+            self._wanted = max(self._wanted, (moves, residents))
+
+    def _settle_for_ever(self) -> None:
         while True:
-            time.sleep(young if time.monotonic() - born < YOUNG_SECONDS else grown)
-            self._catch_up()
+            time.sleep(SETTLE_SECONDS)
+            if self._wanted[1] != tuple(self._residents):
+                self._settle()
 
-    def _catch_up(self) -> None:
-        """Serves what the journal says; what goes wrong is kept for the report and tried again."""
+    def _settle(self) -> None:
+        """Lets in who is to live here, and out who is not."""
+        with self._settling:
+            kept = {name: self._residents.get(name) or self._come_in(name) for name in self._wanted[1]}
+            residents = {name: resident for name, resident in kept.items() if resident is not None}
+            gone = [resident for name, resident in self._residents.items() if name not in residents]
+            self._residents = residents
+            self._app.put({name: resident.app for name, resident in residents.items()})
+        for resident in gone:
+            resident.end()
+
+    def _come_in(self, name: str) -> Resident | None:
+        """Returns the endpoint, now that it lives here; None where it cannot, for now."""
+        if time.monotonic() < self._again_at.get(name, 0.0):
+            return None
         try:
-            routing = self._follower.routing()
-            if routing is not None:
-                self._adopt(routing)
+            return Resident(name, self._storage, self._means)
         except (OrchestratorError, OSError) as error:
-            if self._fault != str(error):
-                logger.warning("This replica cannot follow its journal: %s", error)
-            self._fault = str(error)
-
-    def _adopt(self, routing: Routing) -> None:
-        with self._changing:
-            served = self._slot.served
-            if served is not None and served.generation >= routing.generation:
-                return
-            bundle, cost = self._loaded(served, routing.version, routing.uri)
-            contender = (
-                None if routing.contest is None else self._contender(served, routing.contest, routing.generation)
-            )
-            self._slot.put(Served(bundle, routing.version, routing.generation, contender, cost))
-            self._fault = ""
-
-    def _contender(self, served: Served | None, contest: Contest, generation: int) -> Contender:
-        """Returns the challenger that is to answer its share; what was counted in its rollout goes on."""
-        before = None if served is None else served.contender
-        goes_on = before is not None and before.number == contest.number
-        tally = before.tally if before is not None and goes_on else Tally(contest.slow_seconds)
-        with nullcontext() if self._box is None else self._box.computing(contest.number):
-            bundle, cost = self._loaded(served, contest.version, contest.uri)
-        challenger = Served(bundle, contest.version, generation, cost=cost)
-        return Contender(challenger, contest.number, contest.weight, tally, self._box)
-
-    def _loaded(self, served: Served | None, version: int, uri: str) -> tuple[Bundle, CallCost | None]:
-        """Returns a bundle, warmed up, and its cost; the one that this replica holds, as champion or challenger."""
-        held = [] if served is None else [served, *([served.contender.served] if served.contender else [])]
-        known = next((one for one in held if (one.version, one.bundle.uri) == (version, uri)), None)
-        if known is not None:
-            return known.bundle, known.cost
-        bundle = open_bundle(uri, threads=self._threads, on_gpu=self._on_gpu)
-        bundle.warm_up()
-        return bundle, measure_cost(bundle)
-
-
-def _box(folder: Path) -> BlackBox | None:
-    try:
-        return BlackBox(folder)
-    except OSError as error:
-        logger.warning("Should a challenger end this replica's process, nobody will know: %s", error)
-        return None
-
-
-def _program_version() -> str:
-    try:
-        return version("orchestrator")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
+            logger.warning("The endpoint '%s' cannot come into this replica: %s", name, error)
+            self._again_at[name] = time.monotonic() + RETRY_SECONDS
+            return None

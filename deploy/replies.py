@@ -8,7 +8,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deploy.following import FOLLOWED_SECONDS
-from deploy.ingress.serve_instance import replica_details
+from deploy.ingress.serve_instance import deployment_details
 from deploy.scaling import running_replicas
 
 DEPLOYMENT = "replica"
@@ -20,19 +20,19 @@ DOUBT_SECONDS = 10.0  # between two new handles: each costs a thread's work for 
 class Replies:
     """The replicas of one endpoint, as they answer. May be used by several threads.
 
+    `shares` is the endpoint in whose replicas it lives, empty for its own. All that a replica is asked begins with the
+    endpoint's name.
+
     A handle hears of replicas from Serve's controller; one that asked while the controller died may never hear again,
     and a new one knows none for a moment. So where an answer is missing or none came, the controller is asked how many
     replicas there are, and the replicas once more.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shares: str = "") -> None:
         self._name = name
+        self._application = shares or name
         self._handle: Any = None
         self._doubt_again_at = 0.0
-
-    def forget(self) -> None:
-        """Finds the replicas anew at the next question."""
-        self._handle = None
 
     def ask(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str]]:
         """Returns each running replica's answer, and what went wrong; a replica that died is neither.
@@ -41,7 +41,7 @@ class Replies:
         """
         reports, errors, lost = self._ask(method, *given)
         until = time.monotonic() + AGAIN_SECONDS
-        while (lost or not reports) and running_replicas(self._name) > len(reports) + lost:
+        while (lost or not reports) and running_replicas(self._application) > len(reports) + lost:
             now = time.monotonic()
             if now > until:
                 break
@@ -58,16 +58,18 @@ class Replies:
         by itself, and has the time for that.
         """
         said = self.ask(method, *given)
-        if len(replica_details(self._name)) > len(said[0]):
+        if len(deployment_details(self._application).get("replicas", ())) > len(said[0]):
             time.sleep(FOLLOWED_SECONDS)
         return said
 
     def _ask(self, method: str, *given: Any) -> tuple[list[dict[str, Any]], list[str], int]:
         """Returns the same of the replicas that the handle knows, and how many of them died."""
         try:
-            handle = self._handle or serve.get_deployment_handle(DEPLOYMENT, app_name=self._name)
+            handle = self._handle or serve.get_deployment_handle(DEPLOYMENT, app_name=self._application)
             self._handle = handle
-            answers = handle.broadcast(method, *given).results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
+            answers = handle.broadcast(method, self._name, *given).results(
+                timeout_s=BROADCAST_SECONDS, return_exceptions=True
+            )
         except (DeploymentUnavailableError, RayServeException, KeyError):
             return [], [], 0  # nothing is deployed, or nothing runs yet; replicas that start later read the journal
         except TimeoutError as error:

@@ -6,6 +6,7 @@ was counted since the rollout began.
 
 import logging
 import secrets
+import threading
 import time
 from dataclasses import astuple
 from pathlib import Path
@@ -40,10 +41,9 @@ class Reporter:
         self._handle: EndpointHandle | None = None
         self._is_away = False
 
-    def report_for_ever(self) -> None:
-        """Reports until the process ends."""
-        while True:
-            time.sleep(REPORT_SECONDS)
+    def report_until(self, ended: threading.Event) -> None:
+        """Reports until `ended` is set."""
+        while not ended.wait(REPORT_SECONDS):
             self.report()
             self.watch()
 

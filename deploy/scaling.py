@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.ingress.serve_instance import replica_details
+from deploy.ingress.serve_instance import deployment_details
 from orchestrator.domain.errors import EndpointError
 
 METRICS_SECONDS = 0.5  # how often the controller hears of the load; 10 by default
@@ -99,18 +99,29 @@ def autoscaling(scale: Scale) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """How many replicas an endpoint has or waits for, and the hosts (Ray's node ids) of those that have a place."""
+    """How many replicas an endpoint has or waits for, the hosts (Ray's node ids) of those that have a place, and what
+    one of them takes.
+    """
 
     asked: int = 0
     hosts: tuple[str, ...] = ()
+    cpus: float = 0.0
+    gpus: float = 0.0
 
 
 def replicas_of(name: str) -> Replicas:
     """Returns the replicas of an endpoint, those that are on their way out left aside; none where that is unknown."""
-    there = [replica for replica in replica_details(name) if replica["state"] != "STOPPING"]
-    return Replicas(len(there), tuple(replica["node_id"] for replica in there if replica.get("node_id")))
+    details = deployment_details(name)
+    there = [replica for replica in details.get("replicas", ()) if replica["state"] != "STOPPING"]
+    takes = details.get("deployment_config", {}).get("ray_actor_options", {})
+    return Replicas(
+        len(there),
+        tuple(replica["node_id"] for replica in there if replica.get("node_id")),
+        float(takes.get("num_cpus") or 0.0),
+        float(takes.get("num_gpus") or 0.0),
+    )
 
 
 def running_replicas(name: str) -> int:
     """Returns how many replicas of an endpoint run; 0 where that cannot be said."""
-    return sum(replica["state"] == "RUNNING" for replica in replica_details(name))
+    return sum(replica["state"] == "RUNNING" for replica in deployment_details(name).get("replicas", ()))

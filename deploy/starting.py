@@ -1,10 +1,14 @@
 """Starts and ends an endpoint in the Ray cluster that this process is connected to.
 
 Serve has one HTTP port a cluster. The first endpoint is reached at `/`, further ones at `/<name>`. An application is
-deployed once: a later `serve.run` would restart its replicas, so models change through the endpoint actor instead.
+deployed once: a later `serve.run` would restart its replicas, so models change through the endpoint actor instead, and
+endpoints that share replicas come and go through the actor of the one that has them.
 """
 
+import logging
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,15 +19,20 @@ from deploy.access.tls import Tls
 from deploy.access.tokens import ensure_token
 from deploy.actors import NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
+from deploy.answering.shared_app import NOT_FOR_RESIDENTS
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.ingress import shortcut
 from deploy.ingress.choice import AUTO
 from deploy.ingress.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
+from deploy.places import journal_directory
 from deploy.replica import EndpointReplica
 from deploy.replies import DEPLOYMENT
+from deploy.rollout.state import replay
 from deploy.scaling import Scale, autoscaling
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
-from orchestrator.journal import AnyStorage, Storage
+from orchestrator.journal import AnyStorage, Storage, read_journal
+
+logger = logging.getLogger(__name__)
 
 ONGOING_REQUESTS = 544  # a little more than a replica lets in at once, which refuses with 429; Serve's 5 would idle it
 QUEUED_REQUESTS = 512  # beyond it the proxy answers 503 at once, instead of filling its memory
@@ -60,32 +69,59 @@ def start_endpoint(
     scale = scale or Scale()
     token = ensure_token(storage, name)
     handle = _ensure_actor(name, Storage.of(storage))
+    _require_own(handle)
     needed = scale.most * scale.cpus, scale.most * scale.gpus
     listening = ensure_serve(Asked(host, port, grpc_port, ingress, tls, *needed))
     prefix = _ensure_application(name, Storage.of(storage), scale, listening)
-    files = None if listening.tls is None else (listening.tls.certificate, listening.tls.key)
-    handle.place(listening.host, listening.port, prefix, listening.grpc_port, files)
-    address = EndpointAddress(
-        name,
-        _url(listening, prefix),
-        listening.port,
-        token,
-        port,
-        listening.grpc_port,
-        listening.ingress.line,
-        None if files is None else files[0],
-    )
-    _wait_until_live(address, scale, timeout_seconds)
+    address = _place(handle, listening, prefix, token, asked_port=port)
+    _bring_residents(handle, listening, prefix, Storage.of(storage))
+    _wait_until_live(address, name, timeout_seconds, lambda: _needs(scale))
+    return address
+
+
+def share_endpoint(name: str, storage: AnyStorage, owner: str, *, timeout_seconds: float = 120.0) -> EndpointAddress:
+    """Returns the address of an endpoint that lives in the replicas of `owner`; has it come in where it does not yet.
+
+    It has a journal, rollouts and tokens of its own, and its name behind the other's address. Nothing is restarted, and
+    no CPU is taken. Asked again, it changes nothing. The caller has connected to Ray.
+
+    Raises:
+        EndpointError: `owner` does not run, has another storage, or lives in another one's replicas itself; the
+            endpoint has replicas of its own, or the name is one of the owner's paths; or it is not reached in time.
+        ClusterError: when this process is not connected to Ray.
+    """
+    if not ray.is_initialized():
+        raise ClusterError("This process is not connected to Ray; call ray.init first.")
+    host = endpoint_handle(owner)
+    there = host.status()
+    _require_sharable(name, Storage.of(storage), owner, there)
+    token = ensure_token(storage, name)
+    handle = _ensure_actor(name, Storage.of(storage))
+    listening = ensure_serve(Asked())
+    address = _place(handle, listening, _below(there["place"][2], name), token, shares=owner)
+    host.house(name, lives_here=True)
+    why = f"It shares the replicas of '{owner}': see what `orchestrator status --graph` says of them."
+    _wait_until_live(address, owner, timeout_seconds, lambda: why)
     return address
 
 
 def stop_endpoint(name: str) -> None:
     """Ends the endpoint's replicas and its actor; leaves its storage, and Serve to other endpoints (`stop_serve`).
 
+    One that shares another's replicas leaves them.
+
     Raises:
-        EndpointError: when no endpoint of that name runs.
+        EndpointError: when no endpoint of that name runs, or others live in its replicas.
     """
     handle = endpoint_handle(name)
+    owner, residents = _company(handle)
+    if residents:
+        raise EndpointError(
+            f"In the replicas of '{name}' live {', '.join(residents)}, too. Stop these first, or all that runs "
+            "(`orchestrator down`)."
+        )
+    if owner is not None:
+        owner.house(name, lives_here=False)
     if name in running_applications():
         serve.delete(name)
     ray.kill(handle.actor, no_restart=True)
@@ -163,16 +199,106 @@ def _prefix(application: str) -> str:
     return "/" if place is None else str(place[2])
 
 
-def _wait_until_live(address: EndpointAddress, scale: Scale, timeout_seconds: float) -> None:
+def _require_own(handle: EndpointHandle) -> None:
+    """Refuses replicas of its own to an endpoint that lives in another one's, while it does."""
+    owner, _ = _company(handle)
+    if owner is not None and handle.name in owner.status()["residents"]:
+        raise EndpointError(
+            f"The endpoint '{handle.name}' lives in the replicas of '{owner.name}', which run. Share them "
+            "(serve.share), or stop it before it gets its own."
+        )
+
+
+def _company(handle: EndpointHandle) -> tuple[EndpointHandle | None, list[str]]:
+    """Returns in whose replicas an endpoint lives, where that one runs, and who lives in its own.
+
+    Of one that cannot say (its journal is damaged) nothing is known, and it can be stopped all the same.
+    """
+    try:
+        status = handle.status()
+    except OrchestratorError:
+        return None, []
+    return find_handle(status["shares"]) if status["shares"] else None, list(status["residents"])
+
+
+def _require_sharable(name: str, storage: Storage, owner: str, there: Mapping[str, Any]) -> None:
+    fault = ""
+    if name == owner or name in NOT_FOR_RESIDENTS:
+        fault = f"an endpoint of the name '{name}' cannot; names that are not its own paths can"
+    elif there["storage"] != str(storage):
+        fault = f"it is on the storage {there['storage']}, and '{name}' on {storage}; both have to be on one"
+    elif there["place"] is None:
+        fault = "it has none yet; ask again"
+    elif there["shares"]:
+        fault = f"it lives in those of '{there['shares']}' itself; share that one's"
+    elif name in running_applications():
+        fault = f"'{name}' runs with replicas of its own; stop it first"
+    if fault:
+        raise EndpointError(f"The replicas of '{owner}' cannot be shared: {fault}.")
+
+
+def _bring_residents(handle: EndpointHandle, listening: Listening, prefix: str, storage: Storage) -> None:
+    """Has the endpoints that share these replicas back, after all of them were away; one that moved out stays away."""
+    for name in handle.status()["residents"]:
+        try:
+            place = replay(read_journal(journal_directory(storage, name))).place
+            if place is None or place.shares != handle.name:
+                handle.house(name, lives_here=False)
+                continue
+            resident = _ensure_actor(name, storage)
+            token = ensure_token(storage, name)
+            _place(resident, listening, _below(prefix, name), token, shares=handle.name)
+        except OrchestratorError as error:
+            logger.warning(
+                "The endpoint '%s', which shares the replicas of '%s', is not back: %s", name, handle.name, error
+            )
+
+
+def _place(
+    handle: EndpointHandle,
+    listening: Listening,
+    prefix: str,
+    token: Path,
+    *,
+    asked_port: int | None = None,
+    shares: str = "",
+) -> EndpointAddress:
+    """Records where an endpoint is reached, and returns it."""
+    files = None if listening.tls is None else (listening.tls.certificate, listening.tls.key)
+    handle.place(listening.host, listening.port, prefix, listening.grpc_port, files, shares)
+    return EndpointAddress(
+        handle.name,
+        _url(listening, prefix),
+        listening.port,
+        token,
+        asked_port or listening.port,
+        listening.grpc_port,
+        listening.ingress.line,
+        None if files is None else files[0],
+    )
+
+
+def _below(prefix: str, name: str) -> str:
+    return f"{prefix.rstrip('/')}/{name}"
+
+
+def _needs(scale: Scale) -> str:
+    free = f"{_free('CPU'):g} and {_free('GPU'):g}"
+    asked = f"{scale.least} replica(s) of {scale.cpus:g} CPU and {scale.gpus:g} GPU"
+    return f"It needs {asked}; free are {free}. Free some, or start Ray with more."
+
+
+def _wait_until_live(
+    address: EndpointAddress, application: str, timeout_seconds: float, why: Callable[[], str]
+) -> None:
     deadline = time.monotonic() + timeout_seconds
     with httpx.Client(timeout=2.0, verify=address.verify) as http:
         while not _is_live(http, address.url):
-            _raise_if_failed(address.name)
+            _raise_if_failed(application)
             if time.monotonic() > deadline:
                 raise EndpointError(
                     f"The endpoint '{address.name}' does not answer at {address.url} after {timeout_seconds:g} s. "
-                    f"It needs {scale.least} replica(s) of {scale.cpus:g} CPU and {scale.gpus:g} GPU; free are "
-                    f"{_free('CPU'):g} and {_free('GPU'):g}. Free some, or start Ray with more."
+                    f"{why()}"
                 )
             time.sleep(POLL_SECONDS)
 

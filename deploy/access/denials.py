@@ -6,7 +6,6 @@ entry for each of a few sources and one for all others; how often it happened st
 
 import logging
 import threading
-import time
 from dataclasses import replace
 
 from deploy.access.audit import REFUSED, AuditLog, Entry, now_text
@@ -52,11 +51,10 @@ class Denials:
         return taken
 
 
-def write_for_ever(storage: AnyStorage, name: str, denials: Denials) -> None:
-    """Brings denials to the audit log until the process ends; those that the storage does not take are logged."""
+def write_until(ended: threading.Event, storage: AnyStorage, name: str, denials: Denials) -> None:
+    """Brings denials to the audit log until `ended` is set; those that the storage does not take are logged."""
     log = AuditLog(storage, name)
-    while True:
-        time.sleep(WRITE_SECONDS if log.is_local else STORE_WRITE_SECONDS)
+    while not ended.wait(WRITE_SECONDS if log.is_local else STORE_WRITE_SECONDS):
         entries = denials.take()
         try:
             log.append(entries)

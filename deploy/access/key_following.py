@@ -2,7 +2,7 @@
 
 import logging
 import os
-import time
+import threading
 
 from deploy.access.keyring import Keyring
 from deploy.access.token_book import FOLDER, TokenBook
@@ -31,10 +31,9 @@ class KeyFollower:
         self._mark = self._look()
         self.keyring = Keyring(token_of(storage, name), self._book.read())
 
-    def follow_for_ever(self) -> None:
-        """Follows until the process ends."""
-        while True:
-            time.sleep(FOLLOW_SECONDS if self._place.is_local else STORE_FOLLOW_SECONDS)
+    def follow_until(self, ended: threading.Event) -> None:
+        """Follows until `ended` is set."""
+        while not ended.wait(FOLLOW_SECONDS if self._place.is_local else STORE_FOLLOW_SECONDS):
             self.catch_up()
 
     def catch_up(self) -> None:

@@ -88,6 +88,10 @@ class AppSettings:
     body_seconds: float = BODY_SECONDS
 
 
+PlainPaths = Mapping[bytes, tuple["EndpointApp", str]]
+"""By path: which application answers, and what it is asked for."""
+
+
 @dataclass(slots=True)
 class Counts:
     """Requests by how they ended; written by the event loop only."""
@@ -107,7 +111,10 @@ class Counts:
 
 
 class EndpointApp:
-    """Answers HTTP requests from the model in its slot."""
+    """Answers HTTP requests from the model in its slot.
+
+    `plain_paths` are those for which `at_once` may have the answer, below the application's prefix.
+    """
 
     def __init__(
         self, settings: AppSettings, slot: ModelSlot, keyring: Keyring | None = None, desk: Desk | None = None
@@ -120,8 +127,8 @@ class EndpointApp:
             keyring: the tokens that open it; None: the endpoint's own alone.
             desk: takes what is asked below `/admin` and of `/metrics`; None: nobody does.
         """
-        self._settings = settings
-        self._slot = slot
+        self.settings = settings
+        self.slot = slot
         self.keyring = keyring or Keyring(settings.token)
         self._desk = desk
         self.ids = AnswerIds()
@@ -133,7 +140,8 @@ class EndpointApp:
         self.counts = Counts()
         self._patience = Patience(settings.body_seconds)
         self.denials = Denials()
-        self.plain_paths = {b"/predict": PREDICT, f"/v2/models/{settings.model}/infer".encode(): INFER}
+        inference = f"/v2/models/{settings.model}/infer".encode()
+        self.plain_paths: PlainPaths = {b"/predict": (self, PREDICT), inference: (self, INFER)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
@@ -141,7 +149,7 @@ class EndpointApp:
             return await live_through(receive, send)
         if scope["type"] != "http":
             raise ValueError(f"A connection of type {scope['type']!r} is not served; this endpoint speaks HTTP.")
-        served = self._slot.served  # read once: check and answer come from the same model
+        served = self.slot.served  # read once: check and answer come from the same model
         start, meter = time.perf_counter(), self.meter
         meter.in_flight += 1
         try:
@@ -162,11 +170,11 @@ class EndpointApp:
         says what is wrong with it.
 
         Args:
-            action: of `plain_paths`.
+            action: what the request's path in `plain_paths` asks for.
             headers: all of them, with names in lower case.
             body: all of it, of `INLINE_BYTES` at most.
         """
-        served, start, known = self._slot.served, time.perf_counter(), dict(headers)
+        served, start, known = self.slot.served, time.perf_counter(), dict(headers)
         if served is None or len(known) != len(headers) or not _is_plain(action, known, body):
             return None
         size = len(body)
@@ -215,23 +223,23 @@ class EndpointApp:
         if route.action == "ready" and route.model is None:
             return Answer({"ready": served is not None}, 200 if served else 503)
         if route.action == "server":
-            return Answer(server_metadata(self._settings.program_version))
+            return Answer(server_metadata(self.settings.program_version))
         if route.action == "feedback":
             return await self._take_labels(scope, receive)
         if caller is not None and route.action in (ADMIN, METRICS):
             return await self._consult(route.decision, caller, scope, receive)
-        check_model(route.model, self._settings.model)
+        check_model(route.model, self.settings.model)
         model = loaded(served, route.version)
         if route.action == "ready":
-            return Answer({"name": self._settings.model, "ready": True})
+            return Answer({"name": self.settings.model, "ready": True})
         if route.action == "metadata":
-            return Answer(model_metadata(self._settings.model, model))
+            return Answer(model_metadata(self.settings.model, model))
         if route.action == "openapi":
             return Answer(self._document(scope, model))
         if route.version is not None:
             model = replace(model, contender=None)  # whoever names a version gets that one
         work = self._predict if route.action == PREDICT else self._infer
-        size = held_bytes(scope, self._settings.max_body_bytes)
+        size = held_bytes(scope, self.settings.max_body_bytes)
         self.admission.enter(size)
         try:
             return await work(scope, receive, model, deadline_of(scope))
@@ -247,7 +255,7 @@ class EndpointApp:
         return await self._desk.answer(decision, caller, scope, receive)
 
     def _document(self, scope: Scope, served: Served) -> dict[str, Any]:
-        settings = self._settings
+        settings = self.settings
         return openapi_document(
             settings.model,
             served,
@@ -258,7 +266,7 @@ class EndpointApp:
 
     async def _predict(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
         media, wanted = body_media(scope), answer_media(scope)
-        body, key = await read_body(scope, receive, self._settings.max_body_bytes, self._patience), header_key(scope)
+        body, key = await read_body(scope, receive, self.settings.max_body_bytes, self._patience), header_key(scope)
         if media == JSON and key is None:
             body, key = take_key(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(take_key, body)
 
@@ -276,12 +284,12 @@ class EndpointApp:
                     answer.content["id"] = identity
                 return _signed(answer, model, identity)
 
-            return Begun(read_rows(media, body, model.bundle.schema, self._settings.max_rows), finish)
+            return Begun(read_rows(media, body, model.bundle.schema, self.settings.max_rows), finish)
 
         return work
 
     async def _infer(self, scope: Scope, receive: Receive, served: Served, deadline: float | None) -> Answer:
-        body = await read_body(scope, receive, self._settings.max_body_bytes, self._patience)
+        body = await read_body(scope, receive, self.settings.max_body_bytes, self._patience)
         work = self._inference(body, header(scope, BINARY_HEADER), served)
         return (await self.arms.answer(served, header_key(scope), work, self.manner(len(body), deadline))).answer
 
@@ -289,11 +297,11 @@ class EndpointApp:
         """Returns what reads the tensors of a body for a model, and writes its answer; `served` is the champion."""
 
         def work(model: Served) -> Begun[Answer]:
-            asked = parse_inference(body, json_length, model.bundle.schema, self._settings.max_rows)
+            asked = parse_inference(body, json_length, model.bundle.schema, self.settings.max_rows)
 
             def finish(prediction: Prediction) -> Answer:
                 identity = self.ids.make(model.version, served.rollout, prediction)
-                return _signed(inference_answer(self._settings.model, model, prediction, asked), model, identity)
+                return _signed(inference_answer(self.settings.model, model, prediction, asked), model, identity)
 
             return Begun(asked.rows, finish)
 
@@ -305,7 +313,7 @@ class EndpointApp:
 
     async def _take_labels(self, scope: Scope, receive: Receive) -> Answer:
         judgements = parse_feedback(
-            parse_json(await read_body(scope, receive, self._settings.max_body_bytes, self._patience))
+            parse_json(await read_body(scope, receive, self.settings.max_body_bytes, self._patience))
         )
         self.feedback.add(judgements)
         return Answer({"accepted": len(judgements)}, 202)

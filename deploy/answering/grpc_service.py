@@ -21,12 +21,13 @@ from google.protobuf.message import DecodeError
 from deploy.access.keyring import Denied
 from deploy.access.named_tokens import TokenScope
 from deploy.answering import open_inference_pb2 as messages
-from deploy.answering.app import AppSettings, EndpointApp
+from deploy.answering.app import EndpointApp
 from deploy.answering.arms import Begun
 from deploy.answering.asked_model import check_model, loaded
 from deploy.answering.grpc_tensors import infer_response, metadata_response, parse_request
 from deploy.answering.protocol import server_metadata
-from deploy.answering.served import ModelSlot, Served
+from deploy.answering.served import Served
+from deploy.answering.shared_app import SharedApp
 from deploy.bundle import Prediction
 from deploy.http.asgi import Refusal, Scope, header, too_large
 from deploy.http.deadline import deadline_of
@@ -102,20 +103,18 @@ def read_message(kind: Any, content: bytes) -> Any:
 
 
 class GrpcService:
-    """The service's methods, for a class that has an application for HTTP and its slot.
+    """The service's methods, for a class that has the applications for HTTP: the model's name says which one is meant.
 
     `_is_private` is whether only this host may call.
     """
 
-    _settings: AppSettings
-    _slot: ModelSlot
-    _app: EndpointApp
+    _app: SharedApp
     _is_private: bool
 
     async def ServerLive(self, request: Any, grpc_context: CallContext) -> messages.ServerLiveResponse:
         """Says that the process answers; the only method without a token."""
 
-        async def answer(_: Served | None) -> messages.ServerLiveResponse:
+        async def answer(app: EndpointApp, _: Served | None) -> messages.ServerLiveResponse:
             return messages.ServerLiveResponse(live=True)
 
         return await self._answer(request, grpc_context, messages.ServerLiveResponse, answer, scopes=None)
@@ -123,7 +122,7 @@ class GrpcService:
     async def ServerReady(self, request: Any, grpc_context: CallContext) -> messages.ServerReadyResponse:
         """Says whether a model answers."""
 
-        async def answer(served: Served | None) -> messages.ServerReadyResponse:
+        async def answer(app: EndpointApp, served: Served | None) -> messages.ServerReadyResponse:
             return messages.ServerReadyResponse(ready=served is not None)
 
         return await self._answer(request, grpc_context, messages.ServerReadyResponse, answer, scopes=())
@@ -131,8 +130,8 @@ class GrpcService:
     async def ServerMetadata(self, request: Any, grpc_context: CallContext) -> messages.ServerMetadataResponse:
         """Says what this server is."""
 
-        async def answer(_: Served | None) -> messages.ServerMetadataResponse:
-            return messages.ServerMetadataResponse(**server_metadata(self._settings.program_version))
+        async def answer(app: EndpointApp, _: Served | None) -> messages.ServerMetadataResponse:
+            return messages.ServerMetadataResponse(**server_metadata(app.settings.program_version))
 
         return await self._answer(request, grpc_context, messages.ServerMetadataResponse, answer, scopes=())
 
@@ -141,8 +140,8 @@ class GrpcService:
     ) -> messages.ModelReadyResponse:
         """Says whether that model answers; it is refused where there is none, as over HTTP."""
 
-        async def answer(served: Served | None) -> messages.ModelReadyResponse:
-            self._asked(served, request.name, request.version)
+        async def answer(app: EndpointApp, served: Served | None) -> messages.ModelReadyResponse:
+            _asked(app, served, request.name, request.version)
             return messages.ModelReadyResponse(ready=True)
 
         return await self._answer(request, grpc_context, messages.ModelReadyResponse, answer, scopes=())
@@ -152,8 +151,8 @@ class GrpcService:
     ) -> messages.ModelMetadataResponse:
         """Says what the model takes and gives."""
 
-        async def answer(served: Served | None) -> messages.ModelMetadataResponse:
-            return metadata_response(self._settings.model, self._asked(served, request.name, request.version))
+        async def answer(app: EndpointApp, served: Served | None) -> messages.ModelMetadataResponse:
+            return metadata_response(app.settings.model, _asked(app, served, request.name, request.version))
 
         return await self._answer(request, grpc_context, messages.ModelMetadataResponse, answer)
 
@@ -162,46 +161,29 @@ class GrpcService:
     ) -> messages.ModelInferResponse:
         """Answers rows, in a rollout from either model; the metadata `x-routing-key` keeps a client to one of them."""
 
-        async def answer(served: Served | None) -> messages.ModelInferResponse:
-            model = self._asked(served, request.model_name, request.model_version)
+        async def answer(app: EndpointApp, served: Served | None) -> messages.ModelInferResponse:
+            model = _asked(app, served, request.model_name, request.model_version)
             size = request.ByteSize()
-            if size > self._settings.max_body_bytes:
-                raise too_large(self._settings.max_body_bytes)
-            work = partial(self._infer, request, model.rollout)
+            if size > app.settings.max_body_bytes:
+                raise too_large(app.settings.max_body_bytes)
+            work = partial(_infer, app, request, model.rollout)
             scope = _scope_of(grpc_context)
             deadline = deadline_of(scope)
-            self._app.admission.enter(size)
+            app.admission.enter(size)
             try:
-                manner = self._app.manner(size, deadline)
-                return (await self._app.arms.answer(model, header_key(scope), work, manner)).answer
+                manner = app.manner(size, deadline)
+                return (await app.arms.answer(model, header_key(scope), work, manner)).answer
             finally:
-                self._app.admission.leave(size)
+                app.admission.leave(size)
 
         return await self._answer(request, grpc_context, messages.ModelInferResponse, answer)
-
-    def _infer(
-        self, request: messages.ModelInferRequest, rollout: int, model: Served
-    ) -> Begun[messages.ModelInferResponse]:
-        asked = parse_request(request, model.bundle.schema, self._settings.max_rows)
-
-        def finish(prediction: Prediction) -> messages.ModelInferResponse:
-            answer = infer_response(self._settings.model, model, prediction, asked)
-            answer.parameters["answer_id"].string_param = self._app.ids.make(model.version, rollout, prediction)
-            return answer
-
-        return Begun(asked.rows, finish)
-
-    def _asked(self, served: Served | None, name: str, version: str) -> Served:
-        check_model(name, self._settings.model)
-        model = loaded(served, version or None)
-        return replace(model, contender=None) if version else model  # whoever names a version gets that one
 
     async def _answer(
         self,
         request: Any,
         context: CallContext,
         empty: type[Answered],
-        answer: Callable[[Served | None], Awaitable[Answered]],
+        answer: Callable[[EndpointApp, Served | None], Awaitable[Answered]],
         *,
         scopes: tuple[TokenScope, ...] | None = (TokenScope.PREDICT,),
     ) -> Answered:
@@ -210,15 +192,16 @@ class GrpcService:
         Else an empty one, with status and reason in the context: Serve logs what is raised.
         """
         status, reason = 200, ""
-        start, meter = time.perf_counter(), self._app.meter
+        app = self._app.named(_model_of(request))
+        start, meter = time.perf_counter(), app.meter
         meter.in_flight += 1
         try:
-            self._check(context, scopes)
+            self._check(app, context, scopes)
             if isinstance(request, Unreadable):
                 raise Refusal(400, f"The bytes that were sent are no message of type {request.type}.")
-            return await answer(self._slot.served)
+            return await answer(app, app.slot.served)
         except Denied as denied:
-            self._app.denials.note(denied.why, denied.who, host_of(context.peer()))
+            app.denials.note(denied.why, denied.who, host_of(context.peer()))
             status, reason = denied.status, denied.reason
         except Refusal as refusal:
             status, reason = refusal.status, refusal.reason
@@ -226,7 +209,7 @@ class GrpcService:
             logger.exception("The endpoint failed on a gRPC call.")
             status, reason = 500, "The endpoint failed on this request; its log says why."
         finally:
-            self._app.counts.add(status)
+            app.counts.add(status)
             meter.in_flight -= 1
             meter.end(GRPC, ROUTES.get(empty.__name__, UNKNOWN), status, time.perf_counter() - start)
         context.set_code(CODES.get(status, grpc.StatusCode.INVALID_ARGUMENT))
@@ -234,7 +217,7 @@ class GrpcService:
         nothing: Answered = empty()
         return nothing
 
-    def _check(self, context: CallContext, scopes: tuple[TokenScope, ...] | None) -> None:
+    def _check(self, app: EndpointApp, context: CallContext, scopes: tuple[TokenScope, ...] | None) -> None:
         if self._is_private and not is_this_host(context.peer()):
             raise Denied(
                 403,
@@ -244,9 +227,33 @@ class GrpcService:
             )
         if scopes is None:
             return
-        caller = self._app.keyring.caller(header(_scope_of(context), b"authorization"))
+        caller = app.keyring.caller(header(_scope_of(context), b"authorization"))
         if scopes:
             caller.require(*scopes)
+
+
+def _infer(
+    app: EndpointApp, request: messages.ModelInferRequest, rollout: int, model: Served
+) -> Begun[messages.ModelInferResponse]:
+    asked = parse_request(request, model.bundle.schema, app.settings.max_rows)
+
+    def finish(prediction: Prediction) -> messages.ModelInferResponse:
+        answer = infer_response(app.settings.model, model, prediction, asked)
+        answer.parameters["answer_id"].string_param = app.ids.make(model.version, rollout, prediction)
+        return answer
+
+    return Begun(asked.rows, finish)
+
+
+def _asked(app: EndpointApp, served: Served | None, name: str, version: str) -> Served:
+    check_model(name, app.settings.model)
+    model = loaded(served, version or None)
+    return replace(model, contender=None) if version else model  # whoever names a version gets that one
+
+
+def _model_of(request: Any) -> str:
+    """Returns the name of the model that a message asks for; empty where it asks for none."""
+    return str(getattr(request, "model_name", "") or getattr(request, "name", ""))
 
 
 def _scope_of(context: CallContext) -> Scope:

@@ -35,6 +35,9 @@ _TABLE = (
     ("GET", "server", ANY_TOKEN, re.compile(r"/v2/?")),
 )
 
+TAKEN = frozenset({"predict", "v2", "feedback", "docs", "openapi.json", "admin", "metrics"})
+"""What the paths begin with, so that nothing else can be there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

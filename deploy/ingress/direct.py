@@ -9,23 +9,28 @@ is not answered yet, and all that the application would refuse. So there is one 
 Written against uvicorn 0.54's `HttpToolsProtocol`.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deploy.answering.app import INLINE_BYTES, EndpointApp
+from deploy.answering.shared_app import SharedApp
 from deploy.http.asgi import Answer, encoded
 
 ENDINGS = (b"/predict", b"/infer")
 STATUS = b"HTTP/1.1 200 OK\r\n"
 
 
+Found = tuple[EndpointApp | SharedApp, str] | None
+
+
 @runtime_checkable
 class Front(Protocol):
     """What stands before an endpoint's application, and knows which one it is."""
 
-    def behind(self) -> tuple[EndpointApp, str] | None:
+    def behind(self) -> Found:
         """Returns the application and the prefix of its paths; None where requests have to go through the front."""
 
 
@@ -34,7 +39,10 @@ class DirectProtocol(HttpToolsProtocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._front = front_of(self.app)
+        front = front_of(self.app)
+        # asked for each request, and looked at here once: to see whether a protocol is kept takes a microsecond
+        found: Found = None if front is None or isinstance(front, Front) else (front, "")
+        self._behind: Callable[[], Found] = front.behind if isinstance(front, Front) else lambda: found
         # the application and what it is asked for, of the request that waits here for its body, unknown to uvicorn
         self._endpoint: tuple[EndpointApp, str] | None = None
         self._body = b""
@@ -85,8 +93,8 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _wanted(self) -> tuple[EndpointApp, str] | None:
         """Returns the application and the action where the request may be plain."""
-        front, parser = self._front, self.parser
-        if front is None or not self.url.endswith(ENDINGS):
+        parser = self.parser
+        if not self.url.endswith(ENDINGS):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None
@@ -94,12 +102,11 @@ class DirectProtocol(HttpToolsProtocol):
             return None
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
-        found = (front, "") if isinstance(front, EndpointApp) else front.behind()
+        found = self._behind()
         if found is None or parser.should_upgrade():
             return None
         prefix = found[1].rstrip("/").encode()
-        action = found[0].plain_paths.get(self.url[len(prefix) :]) if self.url.startswith(prefix) else None
-        return None if action is None else (found[0], action)
+        return found[0].plain_paths.get(self.url[len(prefix) :]) if self.url.startswith(prefix) else None
 
     def _give_up(self) -> None:
         """Has uvicorn begin with the request that was kept, as if it came now."""
@@ -160,9 +167,9 @@ class DirectProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
 
 
-def front_of(app: Any) -> EndpointApp | Front | None:
+def front_of(app: Any) -> EndpointApp | SharedApp | Front | None:
     """Returns the application itself or what knows it, under the middleware that uvicorn puts around."""
-    while app is not None and not isinstance(app, EndpointApp | Front):
+    while app is not None and not isinstance(app, EndpointApp | SharedApp | Front):
         app = getattr(app, "app", None)
     return app
 

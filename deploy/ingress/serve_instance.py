@@ -195,13 +195,12 @@ def running_applications() -> set[str]:
     return {name for name, overview in applications.items() if overview.status != "DELETING"}
 
 
-def replica_details(name: str) -> list[dict[str, Any]]:
-    """Returns what Serve knows of each replica of an application: `state`, `node_id` (once it has a place)…"""
+def deployment_details(name: str) -> dict[str, Any]:
+    """Returns what Serve knows of an application's one deployment: `deployment_config` and `replicas`, each of these
+    with `state`, `node_id` (once it has a place)…; empty where there is none."""
     client = _client()
-    if client is None:
-        return []
-    application = client.get_serve_details()["applications"].get(name, {})
-    return [replica for one in application.get("deployments", {}).values() for replica in one["replicas"]]
+    application = {} if client is None else client.get_serve_details()["applications"].get(name, {})
+    return next(iter(application.get("deployments", {}).values()), {})
 
 
 def stop_serve() -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
-from deploy.answering.app import EndpointApp
+from deploy.answering.shared_app import SharedApp
 from deploy.http.asgi import Receive, Scope, Send
 from deploy.ingress.direct import install
 
@@ -48,7 +48,7 @@ class Shortcut:
             logger.warning("Requests go Serve's own way, which is slower: %s", error)
             self._behind = None
 
-    def behind(self) -> tuple[EndpointApp, str] | None:
+    def behind(self) -> tuple[SharedApp, str] | None:
         """Returns the application and its prefix, where the server may ask it without this middleware.
 
         What is answered in one step of the event loop is over before Serve could count that it goes on.
@@ -88,11 +88,11 @@ class _Behind:
         _ = self._replica._user_callable_asgi_app, self._replica._route_prefix, self._replica._user_callable_wrapper
 
     @property
-    def app(self) -> EndpointApp | None:
+    def app(self) -> SharedApp | None:
         """The application, where it runs in this event loop."""
         app = self._replica._user_callable_asgi_app
         loop = self._replica._user_callable_wrapper.event_loop
-        return app if isinstance(app, EndpointApp) and loop is asyncio.get_running_loop() else None
+        return app if isinstance(app, SharedApp) and loop is asyncio.get_running_loop() else None
 
     @property
     def prefix(self) -> str:

@@ -5,7 +5,7 @@ without a token and without the ingress. Runs in a thread of the replica; a requ
 """
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 
 from ray.util.metrics import Counter, Gauge
@@ -66,11 +66,10 @@ class RayMetrics:
             self._told[key] = total
 
 
-def export_for_ever(endpoint: str, read: Callable[[], Reading]) -> None:
-    """Exports until the process ends; what goes wrong is said once."""
+def export_until(ended: threading.Event, endpoint: str, read: Callable[[], Reading]) -> None:
+    """Exports until `ended` is set; what goes wrong is said once."""
     metrics, has_failed = RayMetrics(endpoint), False
-    while True:
-        time.sleep(EXPORT_SECONDS)
+    while not ended.wait(EXPORT_SECONDS):
         try:
             metrics.export(read())
         except Exception as error:  # noqa: BLE001 - a thread's edge: numbers are not worth a replica

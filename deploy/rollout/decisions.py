@@ -11,7 +11,7 @@ from deploy.rollout.evidence import Evidence
 from deploy.rollout.judge import Action, Rollout, Verdict
 from deploy.rollout.state import EndpointState, Event
 from deploy.rollout.versions import Offer, Place, Version
-from orchestrator.domain.errors import AnswersAlready, UnknownVersion
+from orchestrator.domain.errors import AnswersAlready, EndpointError, UnknownVersion
 from orchestrator.domain.rollout import RolloutPlan
 
 
@@ -164,8 +164,25 @@ def decide_place(state: EndpointState, place: Place, *, at: str) -> list[Event]:
         return []
     grpc = {} if place.grpc_port is None else {"grpc_port": place.grpc_port}
     tls = {} if place.tls is None else {"tls": list(place.tls)}
+    shares = {"shares": place.shares} if place.shares else {}
     where = {"host": place.host, "port": place.port, "prefix": place.prefix}
-    return [{"type": "placed", **where, **grpc, **tls, "at": at}]
+    return [{"type": "placed", **where, **grpc, **tls, **shares, "at": at}]
+
+
+def decide_resident(state: EndpointState, endpoint: str, *, lives_here: bool, at: str) -> list[Event]:
+    """Returns the events by which another endpoint comes into this one's replicas, or leaves them; none when it is so.
+
+    Raises:
+        EndpointError: this endpoint lives in another one's replicas itself.
+    """
+    if lives_here and state.place is not None and state.place.shares:
+        raise EndpointError(
+            f"The endpoint whose replicas '{endpoint}' is to share lives in those of '{state.place.shares}' itself. "
+            "Share that one's."
+        )
+    if lives_here == (endpoint in state.residents):
+        return []
+    return [{"type": "joined" if lives_here else "left", "endpoint": endpoint, "at": at}]
 
 
 def _version_of(state: EndpointState, offer: Offer, *, who: str, why: str, at: str) -> Version:

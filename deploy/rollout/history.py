@@ -13,7 +13,7 @@ from deploy.rollout.judge import Rollout
 from deploy.rollout.state import EndpointState
 from orchestrator.domain.errors import EndpointError
 
-PLACED = "placed"  # says where the endpoint is, and nothing of what answers
+ABOUT_PLACES = ("placed", "joined", "left")  # say where endpoints are, and nothing of what answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def changes(batches: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[Change]:
     for batch in batches:
         for event in batch:
             state = state.apply(event)
-            if event["type"] != PLACED:
+            if event["type"] not in ABOUT_PLACES:
                 yield _change(event, state)
 
 

@@ -2,8 +2,9 @@
 
 Events, plain JSON: `promoted` (a version answers from now on: who decided it, why, when), `rolled_back` (an earlier
 version answers again), `challenged` (a version begins its rollout), `advanced` (it takes the next step), `withdrawn`
-(it is out), `frozen` and `unfrozen` (nothing changes by itself meanwhile), and `placed` (where the endpoint is
-reached). A version is a bundle, by its digest; versions count from 1 and are never reused.
+(it is out), `frozen` and `unfrozen` (nothing changes by itself meanwhile), `placed` (where the endpoint is reached),
+`joined` and `left` (another endpoint lives in its replicas from now on, or no more). A version is a bundle, by its
+digest; versions count from 1 and are never reused.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,8 @@ class EndpointState:
     """Versions by number, the one that answers and the one before it, how many decisions there were, and its place.
 
     `rollout` is the challenger's, where there is one; `withdrawn` says why versions that challenged were taken out;
-    `frozen` says why nothing may change by itself, and is empty where it may.
+    `frozen` says why nothing may change by itself, and is empty where it may. `residents` are the other endpoints that
+    live in its replicas, in the order in which they came; `moves` counts how often one came or left.
     """
 
     versions: Mapping[int, Version] = field(default_factory=dict)
@@ -35,6 +37,8 @@ class EndpointState:
     rollout: Rollout | None = None
     withdrawn: Mapping[int, str] = field(default_factory=dict)
     frozen: str = ""
+    residents: tuple[str, ...] = ()
+    moves: int = 0
 
     @property
     def routing(self) -> Routing | None:
@@ -126,8 +130,19 @@ def _placed(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
         str(event["prefix"]),
         None if grpc_port is None else int(grpc_port),
         None if tls is None else (str(tls[0]), str(tls[1])),
+        str(event.get("shares", "")),
     )
     return replace(state, place=place)
+
+
+def _joined(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
+    left = _left(state, event)
+    return replace(left, residents=(*left.residents, str(event["endpoint"])))
+
+
+def _left(state: EndpointState, event: Mapping[str, Any]) -> EndpointState:
+    others = tuple(name for name in state.residents if name != event["endpoint"])
+    return replace(state, residents=others, moves=state.moves + 1)
 
 
 _MOVES: Mapping[str, Callable[[EndpointState, Mapping[str, Any]], EndpointState]] = {
@@ -139,5 +154,7 @@ _MOVES: Mapping[str, Callable[[EndpointState, Mapping[str, Any]], EndpointState]
     "frozen": _frozen,
     "unfrozen": _unfrozen,
     "placed": _placed,
+    "joined": _joined,
+    "left": _left,
 }
 EVENTS = tuple(_MOVES)

@@ -115,7 +115,7 @@ class Routing:
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an endpoint is reached; `grpc_port` None: not over gRPC; `tls`, the paths of certificate and key, None: in
-    the clear.
+    the clear; `shares`, the endpoint in whose replicas it lives, empty for its own.
     """
 
     host: str
@@ -123,3 +123,4 @@ class Place:
     prefix: str
     grpc_port: int | None = None
     tls: tuple[str, str] | None = None
+    shares: str = ""

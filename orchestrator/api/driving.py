@@ -175,7 +175,7 @@ def _drive_in_session(
     is_there = _always
     if address is None:
         serve = specification.serve
-        reserved = serve.replicas * serve.replica_cpus if serve else 0.0
+        reserved = serve.reserved_cpus if serve else 0.0
         session = start_session(storage, reserved_cpus=reserved, say=observer.say)
         claim_session(storage, session, specification.study)
         address, is_there = session.address, session.is_there

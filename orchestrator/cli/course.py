@@ -213,18 +213,27 @@ class Course:
         if self._choices.as_json:
             print_json(data)
         else:
-            stays = self._choices.keep or self._choices.address is not None
+            session = SessionFile.read(session_path(self._storage))
+            is_kept = self._choices.keep or (session is not None and session.stays)
+            stays = is_kept or self._choices.address is not None
             click.echo(closing_block(data, self._specification, self._storage, stays=stays))
 
     def _end(self) -> None:
-        """Ends the session if it is this command's; another interrupt does not stop that half-way."""
+        """Ends the session if it is this command's; another interrupt does not stop that half-way.
+
+        In one that stays, for somebody's endpoint, the study alone is ended.
+        """
         session = SessionFile.read(session_path(self._storage))
         own = session is not None and session.driver is not None and session.driver.pid == os.getpid()
-        if own and not self._choices.keep:
-            before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+        if session is None or not own or self._choices.keep:
+            return
+        before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+        if session.stays:
+            _release(self._storage, self._specification.study, session)
+        else:
             _end_session(self._storage)
-            for number, handler in before:
-                signal.signal(number, handler)
+        for number, handler in before:
+            signal.signal(number, handler)
 
     def _tell(self, line: str) -> None:
         click.echo(line, err=True)
@@ -244,6 +253,15 @@ def _termination() -> Iterator[None]:
 def _heed_termination() -> None:
     """Takes SIGTERM over; again after Ray was connected to, whose own handler aborts the process 3 s later."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+
+
+def _release(storage: AnyStorage, study: str, session: SessionFile) -> None:
+    """Ends a study's actors where they still run: it was interrupted."""
+    from orchestrator.cli.attaching import find_running
+
+    running = find_running(storage, study, session, None) if Layout(storage, study).exists() else None
+    if running is not None:
+        running.release()
 
 
 def _end_session(storage: AnyStorage) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deploy import Client, EndpointAddress, Scale, start_endpoint
+from deploy import Client, EndpointAddress, Scale, share_endpoint, start_endpoint
 from deploy.access.tls import Tls
 from deploy.copies import open_bundle
 from deploy.ingress.choice import AUTO
@@ -13,7 +13,7 @@ from orchestrator.cli.measuring import typed
 from orchestrator.cli.options import DEFAULT_PORT
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import AnyStorage
-from orchestrator.process_graph.session import start_session
+from orchestrator.process_graph.session import keep_session, start_session
 
 REPLICA_CPUS = 1.0
 READY_SECONDS = 30.0  # for a replica to load the version that its journal names
@@ -28,8 +28,12 @@ def bring_back(
     *,
     ingress: str = AUTO,
     tls: Tls | None = None,
+    share: str = "",
 ) -> dict[str, Any]:
     """Returns where the endpoint answers, its version, and a line for curl with one real row.
+
+    `share` is the endpoint in whose replicas it is to live, itself for its own; without one it is where it was last.
+    The one that has the replicas is started where it does not run.
 
     Raises:
         ClusterError, EndpointError: it did not come up, and why.
@@ -37,14 +41,13 @@ def bring_back(
     state = endpoint_state(storage, name)
     asked = port or (state.place.port if state.place else DEFAULT_PORT)
     say("starting Ray…")
-    start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
+    session = start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
+    keep_session(storage, session)
     say("starting the endpoint…")
-    grpc_port = state.place.grpc_port if state.place else None
-    if tls is None and state.place is not None and state.place.tls is not None:
-        tls = Tls(*state.place.tls)
-    address = start_endpoint(
-        name, storage, port=asked, grpc_port=grpc_port, ingress=ingress, tls=tls, scale=Scale(cpus=REPLICA_CPUS)
-    )
+    owner = share or (state.place.shares if state.place else "") or name
+    address = _start(storage, owner, asked, ingress, tls)
+    if owner != name:
+        address = share_endpoint(name, storage, owner)
     current = state.current
     if current is not None:
         _wait_until_ready(address)
@@ -55,6 +58,7 @@ def bring_back(
         "asked_port": address.asked_port,
         "grpc_port": address.grpc_port,
         "ingress": address.ingress,
+        "share": None if owner == name else owner,
         "token_file": str(address.token_file),
         "version": None if current is None else current.number,
         "study": None if current is None else current.lineage.study,
@@ -62,6 +66,15 @@ def bring_back(
         "step": None if current is None else current.lineage.step,
         "curl": "" if current is None else address.curl(_example(current.uri)),
     }
+
+
+def _start(storage: AnyStorage, name: str, port: int, ingress: str, tls: Tls | None) -> EndpointAddress:
+    """Returns where an endpoint with replicas of its own answers; what is not asked for is as it was last."""
+    place = endpoint_state(storage, name).place
+    if tls is None and place is not None and place.tls is not None:
+        tls = Tls(*place.tls)
+    grpc_port, scale = place.grpc_port if place else None, Scale(cpus=REPLICA_CPUS)
+    return start_endpoint(name, storage, port=port, grpc_port=grpc_port, ingress=ingress, tls=tls, scale=scale)
 
 
 def _example(uri: str) -> dict[str, Any] | list[Any]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 
-from deploy import EndpointAddress, start_endpoint
-from deploy.access.tls import Tls
+from deploy import EndpointAddress
 from deploy.access.tokens import ensure_token
 from orchestrator.api.driving import Outcome
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
-from orchestrator.process_graph.arbiter import scale_of
+from orchestrator.process_graph.serving import bring_up
 from orchestrator.process_graph.session import claim_session, connect, start_session
 
 NO_VERSION = "no model passed the gate, so nothing answers"
@@ -50,18 +49,9 @@ def _bring_up(
 ) -> EndpointAddress:
     storage = Storage.of(specification.storage)
     if address is None:
-        session = start_session(storage, reserved_cpus=serve.replicas * serve.replica_cpus, say=say)
+        session = start_session(storage, reserved_cpus=serve.reserved_cpus, say=say)
         claim_session(storage, session, specification.study)
     else:
         connect(address)
     say("starting the endpoint…")
-    return start_endpoint(
-        serve.name,
-        storage,
-        host=serve.host,
-        port=serve.port,
-        grpc_port=serve.grpc_port,
-        ingress=serve.ingress,
-        tls=None if serve.tls is None else Tls(*serve.tls),
-        scale=scale_of(serve),
-    )
+    return bring_up(serve, storage)

@@ -21,6 +21,7 @@ PEM = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True)
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65535), help=f"Else the one it had last, or {DEFAULT_PORT}.")
 @click.option("--ingress", type=click.Choice(INGRESSES), default=INGRESSES[0], show_default=True)
+@click.option("--share", metavar="ENDPOINT", default="", help="In whose replicas; else as last time.")
 @click.option("--tls-certificate", type=PEM, help="Speak TLS, with this certificate; else as last time.")
 @click.option("--tls-key", type=PEM, help="The certificate's key.")
 @storage_option
@@ -29,6 +30,7 @@ def serve(
     name: str,
     port: int | None,
     ingress: str,
+    share: str,
     tls_certificate: Path | None,
     tls_key: Path | None,
     storage: AnyStorage,
@@ -36,13 +38,21 @@ def serve(
 ) -> None:
     """Start the endpoint NAME with the version that answered last; it stays until `orchestrator down`."""
     require_endpoint(storage, name)
+    if share:
+        require_endpoint(storage, share)
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
     tls = Tls(str(tls_certificate), str(tls_key)) if tls_certificate and tls_key else None
     from orchestrator.cli.endpoints import bring_back
 
     found = bring_back(
-        storage, name, port, lambda line: None if as_json else click.echo(line, err=True), ingress=ingress, tls=tls
+        storage,
+        name,
+        port,
+        lambda line: None if as_json else click.echo(line, err=True),
+        ingress=ingress,
+        tls=tls,
+        share=share,
     )
     if as_json:
         print_json(found)
@@ -54,6 +64,7 @@ def serve(
         ("endpoint", f"{name} at {found['url']}"),
         *grpc,
         ("ingress", found["ingress"]),
+        *([("replicas", f"shared with '{found['share']}'")] if found["share"] else []),
         ("version", _version(found)),
         ("token", found["token_file"]),
     ]

@@ -9,6 +9,7 @@ from orchestrator.domain.sections import choice_of, name_of, number_of, parse_se
 
 SERVE_KEYS = (
     "name",
+    "share",
     "host",
     "port",
     "grpc_port",
@@ -22,6 +23,7 @@ SERVE_KEYS = (
     "scale",
     "priority",
 )
+SHARED_KEYS = ("name", "share", "promote", "rollout")  # what a study may say of an endpoint in others' replicas
 PRIORITIES = ("serving", "tuning")
 INGRESSES = ("auto", "haproxy", "serve")
 
@@ -68,6 +70,17 @@ class ServeSpecification:
     replica_gpus: float = 0.0
     ingress: str = "auto"
     tls: tuple[str, str] | None = None  # paths of the certificate and of its key
+    share: str = ""  # the endpoint in whose replicas it lives; empty: in its own
+
+    @property
+    def application(self) -> str:
+        """The endpoint that has the replicas."""
+        return self.share or self.name
+
+    @property
+    def reserved_cpus(self) -> float:
+        """What the least of replicas takes, from the start; of shared ones, which run already, nothing."""
+        return 0.0 if self.share else self.replicas * self.replica_cpus
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
@@ -75,11 +88,12 @@ class ServeSpecification:
         if given is None or given is False:
             return None
         section = section_of("serve", {} if given is True else given, SERVE_KEYS)
+        name = name_of("serve.name", section.get("name", study))
         least, most = _replicas(section.get("replicas", 1))
         promote = section_of("serve.promote", section.get("promote"), ("margin",))
         grpc_port = section.get("grpc_port")
         return cls(
-            name_of("serve.name", section.get("name", study)),
+            name,
             number_of("serve.port", section.get("port", 8000), 1, 65535, whole=True),
             least,
             float(number_of("serve.cpu", section.get("cpu", 1), 0)),
@@ -93,19 +107,22 @@ class ServeSpecification:
             float(number_of("serve.gpu", section.get("gpu", 0), 0)),
             choice_of("serve.ingress", section.get("ingress", INGRESSES[0]), INGRESSES),
             _tls(section.get("tls")),
+            _share(section, name),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the section that `from_dict` takes; what an endpoint of fixed size needs not is left out."""
         is_elastic = self.most_replicas > self.replicas
+        takeover = {"promote": {"margin": self.margin}, "rollout": _rollout_section(self.rollout)}
+        if self.share:
+            return {"name": self.name, "share": self.share, **takeover}
         whole = {
             "name": self.name,
             "host": self.host,
             "port": self.port,
             "replicas": {"min": self.replicas, "max": self.most_replicas} if is_elastic else self.replicas,
             "cpu": self.replica_cpus,
-            "promote": {"margin": self.margin},
-            "rollout": _rollout_section(self.rollout),
+            **takeover,
             **({"gpu": self.replica_gpus} if self.replica_gpus else {}),
             **({} if self.grpc_port is None else {"grpc_port": self.grpc_port}),
             **({} if self.ingress == INGRESSES[0] else {"ingress": self.ingress}),
@@ -121,6 +138,24 @@ def _replicas(given: Any) -> tuple[int, int]:
     section = section_of("serve.replicas", given, ("min", "max"))
     least = number_of("serve.replicas.min", section.get("min", 1), 1, whole=True)
     return least, number_of("serve.replicas.max", section.get("max", least), least, whole=True)
+
+
+def _share(section: Mapping[str, Any], name: str) -> str:
+    """Returns whose replicas are shared; what is a matter of the replicas is that endpoint's to say."""
+    given = section.get("share")
+    if given is None:
+        return ""
+    share = name_of("serve.share", given)
+    if share == name:
+        raise refusal(
+            "serve.share", given, "it takes the name of another endpoint, in whose replicas this one is to be"
+        )
+    for key in section:
+        if key not in SHARED_KEYS:
+            raise refusal(
+                f"serve.{key}", section[key], f"it cannot stand beside serve.share: the replicas are those of '{share}'"
+            )
+    return share
 
 
 def _tls(given: Any) -> tuple[str, str] | None:

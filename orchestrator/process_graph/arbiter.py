@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy import Replicas, Scale
+from deploy import Replicas
 from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.specification import StudySpecification
 
@@ -28,9 +28,11 @@ class Places:
 
 
 def reserved_replicas(serve: ServeSpecification | None, asked: int = 0) -> int:
-    """Returns for how many replicas room is kept, where the endpoint asks for `asked` now."""
+    """Returns for how many replicas room is kept, where the endpoint asks for `asked` now; all that it shares."""
     if serve is None:
         return 0
+    if serve.share:
+        return asked
     if serve.priority == "tuning":
         return serve.replicas
     return max(serve.replicas, min(asked, serve.most_replicas))
@@ -55,9 +57,9 @@ def fitting_workers(
     worker = {"CPU": resources.cpu, "GPU": resources.gpu}
     rooms = {host: {kind: room.get(kind, 0.0) for kind in KINDS} for host, room in hosts.items()}
     if serve is not None:
-        _place(rooms, replica_need(serve), worker, reserved, replicas.hosts)
+        _place(rooms, replica_need(serve, replicas), worker, reserved, replicas.hosts)
     places = {host: _holds(room, worker) for host, room in rooms.items()}
-    is_loaded = serve is not None and reserved > serve.replicas
+    is_loaded = serve is not None and not serve.share and reserved > serve.replicas
     least = specification.worker_floor if is_loaded else max(1, specification.worker_floor)
     fitting = sum(places.values())
     total = max(least, min(fitting, resources.concurrent or fitting))
@@ -95,19 +97,8 @@ def _holds(room: Room, need: Room) -> int:
     return max(0, min((int(room[kind] / need[kind] + ROUNDING) for kind in asked), default=0))
 
 
-def replica_need(serve: ServeSpecification) -> dict[str, Any]:
-    """Returns what a replica takes, in Ray's words."""
+def replica_need(serve: ServeSpecification, replicas: Replicas = NO_REPLICAS) -> dict[str, Any]:
+    """Returns what a replica takes, in Ray's words; of shared ones, which `replicas` are, what they have."""
+    if serve.share:
+        return {"CPU": replicas.cpus, "GPU": replicas.gpus}
     return {"CPU": serve.replica_cpus, "GPU": serve.replica_gpus}
-
-
-def scale_of(serve: ServeSpecification) -> Scale:
-    """Returns the endpoint's bounds and targets in serving's own words."""
-    return Scale(
-        serve.replicas,
-        serve.most_replicas,
-        serve.replica_cpus,
-        serve.scale.ongoing,
-        serve.scale.latency_seconds,
-        serve.scale.down_seconds,
-        serve.replica_gpus,
-    )

@@ -16,17 +16,17 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deploy import EndpointAddress, Replicas, replicas_of, start_endpoint
-from deploy.access.tls import Tls
+from deploy import EndpointAddress, Replicas, replicas_of
 from orchestrator.domain.rollout import RolloutPlan
 from orchestrator.domain.serving import ServeSpecification
 from orchestrator.domain.specification import StudySpecification
 from orchestrator.journal import Storage
-from orchestrator.process_graph.arbiter import reserved_replicas, scale_of
+from orchestrator.process_graph.arbiter import reserved_replicas
 from orchestrator.process_graph.cluster import living_nodes, worker_slots
 from orchestrator.process_graph.host_beat import HostBeat
 from orchestrator.process_graph.placements import give_back_placements, placement_name
 from orchestrator.process_graph.promoter import Promoter
+from orchestrator.process_graph.serving import bring_up
 from orchestrator.process_graph.tenant_metrics import TenantMetrics
 from orchestrator.study import Layout
 from orchestrator.tuning.code import Code
@@ -242,7 +242,7 @@ class Runner:
         if serve is None or time.monotonic() < self._look_at_load_at:
             return
         self._look_at_load_at = time.monotonic() + LOAD_SECONDS
-        before, self._replicas = self._replicas, replicas_of(serve.name)
+        before, self._replicas = self._replicas, replicas_of(serve.application)
         lacks_a_place = self._lacks_a_place(serve)
         if before != self._replicas or lacks_a_place:
             self.slots = self._wanted_slots(lacks_a_place)
@@ -270,7 +270,7 @@ class Runner:
         self._look_at_hosts_at = time.monotonic() + HOSTS_SECONDS
         watch, serve = self._watch, self._specification.serve
         self.slots = self._wanted_slots(serve is not None and self._lacks_a_place(serve))
-        self._tenants.tell(0 if watch is None else watch.running(), self._replicas.asked)
+        self._tenants.tell(0 if watch is None else watch.running(), self._replicas)
         if watch is None or serve is None:
             return
         running = watch.workers()
@@ -294,16 +294,7 @@ class Runner:
         assert serve is not None
         while self._endpoint is None:
             try:
-                self._endpoint = start_endpoint(
-                    serve.name,
-                    str(self._storage),
-                    host=serve.host,
-                    port=serve.port,
-                    grpc_port=serve.grpc_port,
-                    ingress=serve.ingress,
-                    tls=None if serve.tls is None else Tls(*serve.tls),
-                    scale=scale_of(serve),
-                )
+                self._endpoint = bring_up(serve, str(self._storage))
                 self._endpoint_error = ""
             except Exception as error:  # noqa: BLE001 - a thread's edge: tuning goes on, the driver shows it
                 self._endpoint_error = str(error)

@@ -119,6 +119,12 @@ def claim_session(storage: AnyStorage, session: SessionFile, study: str) -> None
     replace(session, driver=ProcessMark.of(os.getpid())).write(session_path(storage))
 
 
+def keep_session(storage: AnyStorage, session: SessionFile) -> None:
+    """Writes down that the session outlives whoever runs a study in it; it ends by `end_session` alone."""
+    if not session.stays:
+        replace(session, stays=True).write(session_path(storage))
+
+
 def _launch(storage: AnyStorage, reserved_cpus: float, say: Say) -> SessionFile:
     path = session_path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)

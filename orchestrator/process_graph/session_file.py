@@ -55,6 +55,7 @@ class SessionFile:
     keeper: ProcessMark
     driver: ProcessMark | None = None  # the command that watches its study, if one does
     family: tuple[ProcessMark, ...] = ()  # Ray's own processes; some of them outlive a keeper that is killed
+    stays: bool = False  # somebody asked for an endpoint that outlives the commands which run studies
 
     def is_there(self) -> bool:
         """Returns whether the session still runs."""
@@ -78,6 +79,7 @@ class SessionFile:
                 ProcessMark(**given["keeper"]),
                 ProcessMark(**driver) if driver else None,
                 tuple(ProcessMark(**mark) for mark in given["family"]),
+                bool(given.get("stays", False)),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

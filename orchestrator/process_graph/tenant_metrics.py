@@ -2,8 +2,9 @@
 
 from ray.util.metrics import Gauge
 
+from deploy import Replicas
 from orchestrator.domain.specification import StudySpecification
-from orchestrator.process_graph.arbiter import reserved_replicas
+from orchestrator.process_graph.arbiter import replica_need, reserved_replicas
 
 NAME = "orchestrator_tenant_cpus"
 
@@ -15,10 +16,10 @@ class TenantMetrics:
         self._specification = specification
         self._cpus = Gauge(NAME, "CPUs that a tenant holds, or has room for.", ("study", "tenant"))
 
-    def tell(self, workers: int, asked_replicas: int) -> None:
+    def tell(self, workers: int, replicas: Replicas) -> None:
         """Says what the running workers hold, and what is kept for the replicas that the endpoint asks for."""
         serve, study = self._specification.serve, self._specification.study
-        replicas = reserved_replicas(serve, asked_replicas)
-        serving = 0.0 if serve is None else replicas * serve.replica_cpus
+        kept = reserved_replicas(serve, replicas.asked)
+        serving = 0.0 if serve is None else kept * replica_need(serve, replicas)["CPU"]
         self._cpus.set(workers * self._specification.resources.cpu, {"study": study, "tenant": "tuning"})
         self._cpus.set(serving, {"study": study, "tenant": "serving"})

@@ -14,6 +14,7 @@ from deploy.rollout.decisions import (
     decide_freeze,
     decide_place,
     decide_promotion,
+    decide_resident,
     decide_rollback,
     decide_verdict,
 )
@@ -55,6 +56,8 @@ def course() -> list[dict]:
     enter(decide_freeze(state, frozen=False, **hand))
     enter(decide_by_hand(state, 2, **hand))
     enter(decide_rollback(state, None, **hand))
+    enter(decide_resident(state, "churn", lives_here=True, at="2026-01-01T00:00:06.000+00:00"))
+    enter(decide_resident(state, "churn", lives_here=False, at="2026-01-01T00:00:07.000+00:00"))
     return events
 
 
@@ -118,6 +121,13 @@ def test_a_place_with_tls_is_the_golden_form_and_its_files():
     place = Place("127.0.0.1", 8000, "/", None, ("/c.pem", "/k.pem"))
     (event,) = decide_place(EndpointState(), place, at=golden("placed")["at"])
     assert event == {**golden("placed"), "tls": ["/c.pem", "/k.pem"]}
+    assert replay([[plain(event)]]).place == place
+
+
+def test_a_place_in_another_one_s_replicas_is_the_golden_form_and_that_one():
+    place = Place("127.0.0.1", 8000, "/churn", shares="digits")
+    (event,) = decide_place(EndpointState(), place, at=golden("placed")["at"])
+    assert event == {**golden("placed"), "prefix": "/churn", "shares": "digits"}
     assert replay([[plain(event)]]).place == place
 
 

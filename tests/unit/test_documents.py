@@ -45,6 +45,7 @@ SECTIONS = {
     "failures": {f.name for f in fields(FailurePolicy)},
     "serve": {
         "name",
+        "share",
         "host",
         "port",
         "grpc_port",
@@ -92,6 +93,10 @@ GOOD: Mapping[str, Any] = {
         },
         "tuning": {"floor": 0},
     },
+    "an endpoint in another one's replicas": {
+        "serve": {"name": "e", "share": "f", "promote": {"margin": 0.1}, "rollout": "canary"}
+    },
+    "nobody's replicas are shared": {"serve": {"share": None, "port": 80}},
     "no endpoint": {"serve": False},
     "a rollout in short": {"serve": {"rollout": "canary"}},
     "a rollout by requests": {"serve": {"rollout": {"kind": "canary", "steps": [0, 0.05, 1.0], "each": 500}}},
@@ -119,6 +124,9 @@ BAD: Mapping[str, Any] = {
     "data without a source": {"data": {"target": "y"}},
     "an eta that halves nothing": {"scheduler": {"kind": "asha", "eta": 1}},
     "no CPU": {"resources": {"cpu": 0}},
+    "a port of shared replicas": {"serve": {"share": "f", "port": 80}},
+    "replicas of its own and of another one": {"serve": {"share": "f", "replicas": 2}},
+    "replicas of no endpoint": {"serve": {"share": ["f"]}},
     "a port that is none": {"serve": {"port": 70000}},
     "a gRPC port that is none": {"serve": {"grpc_port": 0}},
     "TLS without a key": {"serve": {"tls": {"certificate": "/c.pem"}}},

@@ -17,6 +17,7 @@ from deploy.answering import open_inference_pb2 as messages
 from deploy.answering.app import AppSettings, EndpointApp
 from deploy.answering.grpc_service import GrpcService
 from deploy.answering.served import ModelSlot, Served
+from deploy.answering.shared_app import SharedApp
 from deploy.bundle import Bundle
 
 MANY = settings(max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -171,8 +172,8 @@ def test_messages_over_grpc(bundle: Bundle, inputs: list[Any], raw: list[bytes],
     service, context = GrpcService(), Context()
     slot = ModelSlot()
     slot.put(Served(bundle, version=1, generation=1))
-    service._settings, service._slot, service._is_private = AppSettings("plans", "secret", max_rows=8), slot, True
-    service._app = EndpointApp(service._settings, slot)
+    service._is_private = True
+    service._app = SharedApp(EndpointApp(AppSettings("plans", "secret", max_rows=8), slot))
     asked = messages.ModelInferRequest(model_name="plans", inputs=inputs, raw_input_contents=raw)
     for name in outputs:
         asked.outputs.add(name=name)

@@ -214,10 +214,10 @@ def test_a_swap_between_two_calls_changes_no_request_that_waits(summing, calls):
 
     async def ask() -> list[int]:
         rows = np.ones((1, 3), dtype=np.float32)
-        first = asyncio.ensure_future(app.batcher.predict(app._slot.served, rows, None))
+        first = asyncio.ensure_future(app.batcher.predict(app.slot.served, rows, None))
         await asyncio.sleep(0)
-        app._slot.put(Served(summing, 9, 9, cost=SLOW))
-        second = asyncio.ensure_future(app.batcher.predict(app._slot.served, rows, None))
+        app.slot.put(Served(summing, 9, 9, cost=SLOW))
+        second = asyncio.ensure_future(app.batcher.predict(app.slot.served, rows, None))
         await asyncio.gather(first, second)
         return [rows for rows, _ in calls]
 
@@ -273,11 +273,15 @@ def test_a_cost_is_measured_and_says_what_a_call_may_hold(summing):
 
 def test_a_replica_knows_the_cost_of_its_model(make_bundle: Callable[..., Any], tmp_path):
     from deploy.access.tokens import ensure_token
-    from deploy.replica import EndpointReplica
+    from deploy.resident import Means, Resident
     from deploy.rollout.versions import Routing
 
     ensure_token(tmp_path / "runs", "digits")
-    replica = EndpointReplica("digits", str(tmp_path / "runs"), latency_seconds=0.25)
-    asyncio.run(replica.swap(Routing(1, 1, str(make_bundle())).to_dict()))
-    assert replica._slot.served.cost.first > 0
-    assert replica._app.batcher._longest == 0.125
+    resident = Resident("digits", str(tmp_path / "runs"), Means(latency_seconds=0.25))
+    resident.adopt(Routing(1, 1, str(make_bundle())))
+    served = resident.app.slot.served
+    assert served is not None
+    assert served.cost is not None
+    assert served.cost.first > 0
+    assert resident.app.batcher._longest == 0.125
+    resident.end()

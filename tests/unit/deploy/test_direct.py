@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from deploy.answering.app import INLINE_BYTES, AppSettings, EndpointApp
 from deploy.answering.call_cost import CallCost
 from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.shared_app import SharedApp
 from deploy.answering.tally import Tally
 from deploy.bundle import Bundle
 from deploy.ingress.direct import DirectProtocol, front_of
@@ -211,7 +212,7 @@ def test_a_challenger_s_share_is_kept(bundle, direct):
     app = app_of(bundle)
     champion = Served(bundle, 3, 3)
     rollout = Contender(Served(bundle, 4, 4), number=4, weight=1.0, tally=Tally(1.0))
-    app._slot.put(replace(champion, generation=4, contender=rollout))
+    app.slot.put(replace(champion, generation=4, contender=rollout))
     answers, _ = ask(DirectProtocol, app, PLAIN["rows"])
     assert answers[0][1]["x-model-version"] == "4"
     assert direct == [False]
@@ -219,7 +220,7 @@ def test_a_challenger_s_share_is_kept(bundle, direct):
 
 def test_requests_that_share_a_call_wait_for_each_other(bundle, direct):
     app = app_of(bundle)
-    app._slot.put(Served(bundle, 3, 4, cost=CallCost(200e-6, 1e-6)))
+    app.slot.put(Served(bundle, 3, 4, cost=CallCost(200e-6, 1e-6)))
     answers, _ = ask(DirectProtocol, app, PLAIN["rows"] + PLAIN["rows"])
     assert [answer[0] for answer in answers] == ["HTTP/1.1 200 OK"] * 2
     assert direct == [True, False]
@@ -248,7 +249,7 @@ def test_a_body_that_never_comes_is_given_up(bundle):
 class Behind:
     """As the shortcut stands before an application."""
 
-    def __init__(self, app: EndpointApp | None, prefix: str) -> None:
+    def __init__(self, app: EndpointApp | SharedApp | None, prefix: str) -> None:
         self._found = None if app is None else (app, prefix)
         self.asked: list[str] = []
 
@@ -270,6 +271,25 @@ def test_the_application_below_a_prefix_is_found(bundle, direct, prefix, path):
     lost = Behind(None, prefix)
     ask(DirectProtocol, lost, request(line=f"POST {path} HTTP/1.1"))
     assert lost.asked == [path]
+
+
+def test_the_models_that_share_a_replica_are_found_by_their_paths(bundle, direct):
+    own, other = app_of(bundle), EndpointApp(AppSettings("plans", "theirs"), app_of(bundle).slot)
+    shared = SharedApp(own)
+    shared.put({"plans": other})
+    tensor = {"name": "rows", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
+    infer = orjson.dumps({"inputs": [tensor]})
+    asked = [
+        request(),
+        request(line="POST /plans/predict HTTP/1.1", token="theirs"),
+        request(infer, line="POST /v2/models/plans/infer HTTP/1.1", token="theirs"),
+        request(infer, line="POST /plans/v2/models/plans/infer HTTP/1.1", token="theirs"),
+        request(line="POST /plans/predict HTTP/1.1"),  # the other one's token
+    ]
+    answers, _ = ask(DirectProtocol, Behind(shared, "/"), *asked)
+    assert [answer[0].split()[1] for answer in answers[:4]] == ["200"] * 4
+    assert direct == [True] * 4 + [False]
+    assert (own.counts.answered, other.counts.answered) == (1, 3)
 
 
 def test_serve_s_servers_speak_it(monkeypatch):

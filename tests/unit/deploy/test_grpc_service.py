@@ -19,6 +19,7 @@ from deploy.answering.app import AppSettings, EndpointApp
 from deploy.answering.arms import place_of
 from deploy.answering.grpc_service import SERVICE, GrpcService, add_to_server, is_this_host
 from deploy.answering.served import Contender, ModelSlot, Served
+from deploy.answering.shared_app import SharedApp
 from deploy.answering.tally import Tally
 from deploy.bundle import Bundle, Lineage, write_bundle
 
@@ -26,23 +27,25 @@ Call = Callable[..., Any]
 
 
 class Service(GrpcService):
-    def __init__(self, slot: ModelSlot, model: str, is_private: bool = True, **limits: int) -> None:
-        self._settings = AppSettings(model=model, token="secret", **{"max_rows": 8, **limits})
-        self._slot = slot
-        self._app = EndpointApp(self._settings, slot)
+    def __init__(self, app: EndpointApp, is_private: bool = True) -> None:
+        self._app = SharedApp(app)
         self._is_private = is_private
 
     @property
     def counted(self) -> tuple[int, int, int]:
-        counts = self._app.counts
+        counts = self._app.own.counts
         return counts.answered, counts.refused, counts.failed
 
 
-def service_of(bundle: Bundle | None, model: str, **given: Any) -> Service:
+def app_of(bundle: Bundle | None, model: str, version: int = 3, token: str = "secret", **limits: int) -> EndpointApp:
     slot = ModelSlot()
     if bundle is not None:
-        slot.put(Served(bundle, version=3, generation=3))
-    return Service(slot, model, **given)
+        slot.put(Served(bundle, version, generation=3))
+    return EndpointApp(AppSettings(model=model, token=token, **{"max_rows": 8, **limits}), slot)
+
+
+def service_of(bundle: Bundle | None, model: str, is_private: bool = True, **limits: int) -> Service:
+    return Service(app_of(bundle, model, **limits), is_private)
 
 
 def caller(service: Service) -> Call:
@@ -112,7 +115,7 @@ def test_a_token_without_the_scope_is_refused_by_name(bundle: Bundle) -> None:
         (Secret.of("w"),),
     )
     ended = NamedToken("old", frozenset(TokenScope), watcher.made, watcher.made, (Secret.of("o"),))
-    service._app.keyring.put("secret", [watcher, ended])
+    service._app.own.keyring.put("secret", [watcher, ended])
     ask = caller(service)
     assert ask("ServerReady", token="w").ready
     whole = request(tensor(fp32_contents=SIX))
@@ -315,7 +318,7 @@ def contest(bundle: Bundle, tmp_path: Path, brittle_model: Any) -> Callable[[flo
         challenger = Served(Bundle.open(path), 4, 4)
         slot = ModelSlot()
         slot.put(Served(bundle, 3, 4, Contender(challenger, 5, weight, Tally(10.0))))
-        return Service(slot, "digits")
+        return Service(EndpointApp(AppSettings("digits", "secret", max_rows=8), slot))
 
     return make
 
@@ -403,9 +406,9 @@ def test_a_call_whose_time_is_over_and_one_too_many_are_not_begun(bundle: Bundle
     asked = request(tensor(fp32_contents=SIX))
     code, why = refusal(ask, "ModelInfer", asked, **{"x-request-timeout-ms": "0"})
     assert (code, "nothing was computed" in why) == (grpc.StatusCode.DEADLINE_EXCEEDED, True)
-    service._app.admission.enter(1)
+    service._app.own.admission.enter(1)
     code, why = refusal(ask, "ModelInfer", asked)
     assert (code, "wait here already" in why) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
-    service._app.admission.leave(1)
+    service._app.own.admission.leave(1)
     assert ask("ModelInfer", asked, **{"x-request-timeout-ms": "60000"}).model_version == "3"
     assert service.counted == (1, 2, 0)

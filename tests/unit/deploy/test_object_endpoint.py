@@ -10,7 +10,7 @@ from deploy.access.tokens import ensure_token, read_token, token_of
 from deploy.bundle import Bundle
 from deploy.copies import open_bundle
 from deploy.places import endpoint_place, known_endpoints
-from deploy.replica import EndpointReplica
+from deploy.resident import Means, Resident
 from deploy.rollout.decisions import decide_promotion
 from deploy.rollout.ledger import Ledger
 from deploy.rollout.versions import Offer
@@ -123,12 +123,12 @@ def test_an_endpoint_that_never_ran_has_no_token(object_store):
 
 
 def test_a_late_replica_serves_what_the_journal_says_and_follows_it(object_store, put_bundle, monkeypatch):
-    monkeypatch.setattr("deploy.replica.STORE_YOUNG_FOLLOW_SECONDS", 0.01)
-    monkeypatch.setattr("deploy.replica.STORE_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("deploy.resident.STORE_YOUNG_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("deploy.resident.STORE_FOLLOW_SECONDS", 0.01)
     ensure_token(object_store, "digits")
     ledger = Ledger(object_store, "digits")
     ledger.record(decide_promotion(ledger.state, offer(put_bundle()), who="", why="", at=""))
-    replica = EndpointReplica("digits", object_store)
+    replica = Resident("digits", object_store, Means())
     assert replica.report()["version"] == 1
     second = put_bundle("2", scores=(0.5, 0.5), trial=13)
     ledger.record(decide_promotion(ledger.state, offer(second), who="", why="", at=""))
@@ -136,6 +136,7 @@ def test_a_late_replica_serves_what_the_journal_says_and_follows_it(object_store
     while replica.report()["version"] != 2:
         assert time.monotonic() < deadline, replica.report()
         time.sleep(0.02)
+    replica.end()
     assert known_endpoints(object_store) == ["digits"]
     ledger._journal.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.answering.app import AppSettings, EndpointApp
 from deploy.answering.served import ModelSlot, Served
+from deploy.answering.shared_app import SharedApp
 from deploy.bundle import Bundle
 from deploy.ingress.shortcut import ENVIRONMENT, SERVES_OWN, Shortcut, middlewares
 
@@ -75,10 +76,10 @@ def ask(replica: Replica, path: str, *, kind: str = "http", root: str = "") -> i
 
 
 @pytest.fixture
-def app(bundle: Bundle) -> EndpointApp:
+def app(bundle: Bundle) -> SharedApp:
     slot = ModelSlot()
     slot.put(Served(bundle, 3, 3))
-    return EndpointApp(AppSettings("digits", "secret"), slot)
+    return SharedApp(EndpointApp(AppSettings("digits", "secret"), slot))
 
 
 @pytest.mark.parametrize(("prefix", "path"), [("/", "/predict"), ("/digits", "/digits/predict")])

@@ -80,3 +80,11 @@ def test_below_the_floor_and_where_nothing_is_served_any_host_is_as_good():
 def test_a_replica_with_a_gpu_takes_it_from_workers_that_have_one():
     assert places({"gpu": 0.5}, 2, resources={"gpu": 0.25}, tuning={"floor": 0}) == {"a": 0, "b": 0, "c": 0}
     assert fitting_workers(study(ELASTIC | {"gpu": 0.5}, resources={"gpu": 0.25}), HOSTS, Replicas(1)).total == 2
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0, 8), (1, 6), (2, 4), (4, 0)])
+def test_beside_shared_replicas_workers_have_what_those_leave(asked, expected):
+    given = study({"share": "other"}, tuning={"floor": 0})
+    assert fitting_workers(given, HOSTS, Replicas(asked, cpus=2.0)).total == max(1, expected)
+    assert reserved_replicas(given.serve, asked) == asked
+    assert given.serve.reserved_cpus == 0
