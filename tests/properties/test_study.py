@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from simulated_worker import SimulatedWorker
+from specifications import SPACE, WIDER, specifications
 
 from orchestrator.domain.events import Suggested, from_record, to_record
 from orchestrator.domain.exchange import Answer, Message
@@ -20,58 +21,10 @@ from orchestrator.study.promotion import next_export
 from orchestrator.study.snapshot import Snapshot, encode
 from orchestrator.study.trial import Trial
 
-SPACE = {
-    "x": {"min": 0.0, "max": 1.0},
-    "kind": {"values": ["a", "b"]},
-    "y": {"min": 1, "max": 9, "when": {"kind": "b"}},
-}
-WIDER = (  # one after the other
-    SPACE | {"x": {"min": -1.0, "max": 2.0}},
-    SPACE
-    | {
-        "x": {"min": -1.0, "max": 2.0},
-        "kind": {"values": ["c", "a", "b"]},
-        "new": {"values": [None, 1, 2], "default": None},
-        "depth": {"min": 1, "max": 3, "when": {"new": [1, 2]}},
-    },
-)
 MOST_TURNS = 3000  # in which a study must come to its end once everybody behaves
 WELL = ("steps", "steps", "steps", "steps", "steps", "steps", "steps", "part", "nothing", "done")
 BADLY = ("steps", "part", "done", "error", "error", "other error", "nan", "no metric")
 FATES = ("heard", "heard", "heard", "heard", "lost", "actor dies after writing", "actor dies before writing")
-
-
-def specifications():
-    asha = st.fixed_dictionaries(
-        {
-            "kind": st.just("asha"),
-            "max": st.sampled_from([3, 9]),
-            "eta": st.sampled_from([2, 3]),
-            "mode": st.sampled_from(["pause", "stop"]),
-        }
-    )
-    none = st.fixed_dictionaries({"kind": st.just("none"), "max": st.sampled_from([1, 3])})
-    budget = st.fixed_dictionaries({"trials": st.integers(1, 12), "time": st.sampled_from([None, None, 30.0, 300.0])})
-    failures = st.fixed_dictionaries(
-        {"crashes": st.integers(0, 2), "errors": st.integers(0, 2), "alike": st.sampled_from([1, 3, 100])}
-    )
-    serve = st.none() | st.fixed_dictionaries(
-        {"promote": st.fixed_dictionaries({"margin": st.sampled_from([0.0, 0.1])})}
-    )
-    return st.fixed_dictionaries(
-        {
-            "study": st.just("any"),
-            "space": st.just(SPACE),
-            "objective": st.sampled_from([{"metric": "loss"}, {"metric": "loss", "goal": "maximize"}]),
-            "search": st.sampled_from(["random", "sobol", {"engine": "grid", "points": 2}]),
-            "scheduler": asha | none,
-            "budget": budget,
-            "failures": failures,
-            "serve": serve,
-            "timeout": st.none() | st.just(30.0),
-            "seed": st.integers(0, 3),
-        }
-    )
 
 
 def loss_of(trial, step):

@@ -57,7 +57,7 @@ if [[ ${1:-} != moto ]]; then
     if [[ ! -x .venv/fuzz/bin/st ]]; then
         echo "installing schemathesis into .venv/fuzz…"
         { .venv/bin/python -m venv .venv/fuzz && .venv/fuzz/bin/python "${pip[@]}" schemathesis; } ||
-            { rm -rf .venv/fuzz; echo "missing: schemathesis; a part of tests/system/test_fuzz.py is left out"; }
+            { rm -rf .venv/fuzz; echo "missing: schemathesis; tests/system/test_openapi_fuzz.py is left out"; }
     fi
     command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
         echo "missing: chromium; tests/system/test_docs_page.py is left out"

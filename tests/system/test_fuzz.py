@@ -7,41 +7,32 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 
-from deploy import Client, EndpointAddress, endpoint_handle, stop_serve
 from deploy.answering import open_inference_pb2 as messages
-from deploy.formats.tensor_rows import input_tensors
 from deploy.formats.tensors import DTYPES, LENGTH
 from deploy.http.media import ARROW, CSV, JSON
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from asked_endpoints import ROOT, Trained, serving, train_churn, train_digits
+from fuzzed_endpoints import PATIENCE_SECONDS, SEED, Target, answers_well, serving_targets, unharmed
 from mutations import ODD_DATATYPES, ODD_SHAPES, ODD_SIZES, Mutator
 from raw_http import conversations, converse
 
-SCHEMATHESIS = ROOT / ".venv" / "fuzz" / "bin" / "st"
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("ray_session")]
 
-SEED = int(os.environ.get("FUZZ_SEED", "5"))
 CASES = int(os.environ.get("FUZZ_CASES", "400"))  # of a kind
-PATIENCE_SECONDS = 20.0  # of one answer; on a quiet machine each takes milliseconds
-GROWTH_BYTES = 300 * 1024 * 1024  # of a replica, over all: no claim of a size is believed
 CODES = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,80 +42,16 @@ CODES = {
 }
 
 
-@dataclass(frozen=True)
-class Target:
-    """An endpoint that is fuzzed, and a good request to it of each kind."""
-
-    trained: Trained
-    address: EndpointAddress
-
-    @property
-    def prefix(self) -> str:
-        return self.address.url.partition(str(self.address.port))[2]
-
-    @property
-    def infer(self) -> str:
-        return f"/v2/models/{self.trained.name}/infer"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.trained.bundle.schema.columns)
-
-    @property
-    def rows(self) -> list[list[Any]]:
-        return [list(row) for row in self.trained.rows[:3].tolist()]
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_pylist(self.records)
-
-    def tensors(self) -> list[dict[str, Any]]:
-        """The rows as tensors, with their cells as JSON."""
-        schema = self.trained.bundle.schema
-        if not schema.raw:
-            return [{**input_tensors(schema)[0], "shape": [3, len(self.names)], "data": self.rows}]
-        return [
-            {"name": said["name"], "datatype": said["datatype"], "shape": [3], "data": [row[j] for row in self.rows]}
-            for j, said in enumerate(input_tensors(schema))
-        ]
-
-
 @pytest.fixture(scope="module")
 def targets(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
-    """Churn, a model of raw rows, and digits, a model of numbers, on one port of each protocol."""
-    stop_serve()  # where another test left it, without gRPC
-    bundles, storage = tmp_path_factory.mktemp("bundles"), tmp_path_factory.mktemp("runs")
-    churn, digits = train_churn(bundles), train_digits(bundles)
-    with serving(churn, storage, 18440, 18441) as first, serving(digits, storage, 18440, 18441) as second:
-        yield {"churn": Target(churn, first), "digits": Target(digits, second)}
-    assert stop_serve()
+    with serving_targets(tmp_path_factory.mktemp("bundles"), tmp_path_factory.mktemp("runs")) as found:
+        yield found
 
 
 @pytest.fixture(params=["churn", "digits"])
 def target(request: pytest.FixtureRequest, targets: dict[str, Target]) -> Iterator[Target]:
-    """One of them; afterwards the same processes answer a good request, and are no larger for what they were told."""
-    found = targets[request.param]
-    before = memory(found)
-    yield found
-    answers_well(found)
-    after = memory(found)
-    assert set(after) == set(before), "a replica died"
-    assert all(after[pid] - before[pid] < GROWTH_BYTES for pid in before), (before, after)
-
-
-def memory(target: Target) -> dict[int, int]:
-    """The bytes that each of its replicas takes."""
-    replicas = endpoint_handle(target.trained.name).status()["replicas"]
-    return {replica["pid"]: psutil.Process(replica["pid"]).memory_info().rss for replica in replicas}
-
-
-def answers_well(target: Target) -> None:
-    with Client(target.address.url, target.address.token, attempts=1) as client:
-        expected = target.trained.bundle.predict(target.trained.rows[:3]).labels
-        assert list(client.predict(target.records).predictions) == list(expected)
+    with unharmed(targets[request.param]) as found:
+        yield found
 
 
 class Http:
@@ -389,24 +316,3 @@ def test_messages_that_are_nearly_right(target: Target) -> None:
             client.call("ModelInfer" if draw.chance.random() < 0.8 else draw.chance.choice(methods), noise)
     print(f"FUZZ_SEED={SEED}: {2 * CASES} calls, {dict(client.codes)}")
     assert client.broken == []
-
-
-OWN_FAULT = (
-    "SystemError: AST constructor recursion depth mismatch"  # of Python 3.11, as Hypothesis describes a strategy
-)
-
-
-@pytest.mark.skipif(not SCHEMATHESIS.exists(), reason="schemathesis is not installed: make test-system does it")
-def test_schemathesis_finds_nothing_by_the_page(target: Target, tmp_path: Path) -> None:
-    address = target.address
-    command = [
-        *(str(SCHEMATHESIS), "run", f"{address.url}/openapi.json", "-H", f"Authorization: Bearer {address.token}"),
-        *("--checks", "not_a_server_error", "--max-response-time", f"{PATIENCE_SECONDS:g}", "--seed", str(SEED)),
-        *("--max-examples", "60", "--phases", "examples,coverage,fuzzing", "--workers", "2", "--no-color"),
-    ]
-    for _ in range(3):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-        if OWN_FAULT not in done.stdout:
-            break
-    print(done.stdout[-2500:])
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
