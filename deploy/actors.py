@@ -11,7 +11,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.bundle import Lineage, Profile, Schema
+from deploy.answering.black_box import box_folder
+from deploy.bundle import Profile
+from deploy.checking import BundleChecks, require_alike
 from deploy.copies import open_bundle
 from deploy.monitoring.drift import Count, DriftBook
 from deploy.replies import Replies
@@ -32,8 +34,8 @@ from deploy.rollout.evidence_file import EvidenceFile
 from deploy.rollout.judge import judge, slow_limit
 from deploy.rollout.ledger import Ledger
 from deploy.rollout.state import EndpointState, Event
-from deploy.rollout.versions import Offer, Place, Routing, Version
-from orchestrator.domain.errors import BundleError, EndpointError
+from deploy.rollout.versions import Place, Routing, Version
+from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.rollout import RolloutPlan
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class EndpointActor:
         self._ledger: Ledger | None = None
         self._evidence = EvidenceFile(storage, name)
         self._drift = DriftBook()
+        self._checks = BundleChecks(box_folder(storage, name))
         self._opening = threading.Lock()
         self._writing = threading.Lock()
         self._replicas = Replies(name)  # known for certain when the ledger is open
@@ -78,7 +81,7 @@ class EndpointActor:
         """
         start = time.perf_counter()
         ledger = self._open()
-        offer = _check_bundle(bundle_uri, lineage)
+        offer = self._checks.offer(bundle_uri, lineage)
         verified = time.perf_counter()
         with self._writing:
             events = decide_promotion(ledger.state, offer, who=who, why=why, at=_now())
@@ -98,7 +101,7 @@ class EndpointActor:
         """
         start = time.perf_counter()
         ledger, wanted = self._open(), RolloutPlan.from_dict(plan)
-        offer = _check_bundle(bundle_uri, None)
+        offer = self._checks.offer(bundle_uri, None)
         verified = time.perf_counter()
         with self._writing:
             state = ledger.state
@@ -107,8 +110,8 @@ class EndpointActor:
                 known = state.of_digest(offer.digest)
                 version = None if known is None else known.number
                 return {"version": version, "state": against[0], "reason": against[1], "changed": False}
-            if wanted.steps:
-                _check_alike(state, bundle_uri)
+            if wanted.steps and state.current is not None:
+                require_alike(state.current.uri, state.current.number, bundle_uri)
             slow_seconds = slow_limit(wanted, self._usual_seconds() if wanted.steps else None)
             events = decide_challenge(state, offer, wanted, slow_seconds, who=who, why=why, at=_now())
             done = self._enforce(ledger, events, start, verified)
@@ -227,7 +230,8 @@ class EndpointActor:
             state = ledger.state
             slow_seconds = slow_limit(wanted, self._usual_seconds())
             events = decide_trial(state, version, wanted, slow_seconds, who=who, why=why, at=_now())
-            _check_alike(state, state.versions[version].uri)
+            if state.current is not None:
+                require_alike(state.current.uri, state.current.number, state.versions[version].uri)
             return self._enforce_checked(ledger, _from(origin, events), start)
 
     def freeze(self, frozen: bool, who: str, why: str, origin: str = "") -> bool:
@@ -246,7 +250,7 @@ class EndpointActor:
         """Records a decision for a version that has to be there still, and brings it to the replicas."""
         for event in events:
             if "uri" in event:
-                _check_bundle(event["uri"], event["lineage"])
+                self._checks.offer(event["uri"], event["lineage"])
         return self._enforce(ledger, events, start, time.perf_counter())
 
     def _enforce(self, ledger: Ledger, events: list[Event], start: float, verified: float) -> dict[str, Any]:
@@ -352,42 +356,9 @@ class EndpointActor:
             return self._ledger
 
 
-def _check_bundle(uri: str, lineage: dict[str, Any] | None) -> Offer:
-    bundle = open_bundle(uri)
-    bundle.warm_up()
-    wanted = bundle.lineage if lineage is None else Lineage.from_dict(lineage)
-    if _origin(wanted) != _origin(bundle.lineage):
-        raise BundleError(
-            f"The bundle {uri} is of (study, trial, step) {_origin(bundle.lineage)}, not of {_origin(wanted)} as was "
-            "said. Promote it with its own lineage."
-        )
-    return Offer(bundle.uri, bundle.digest, bundle.lineage)
-
-
-def _check_alike(state: EndpointState, uri: str) -> None:
-    """Refuses a challenger that other requests would have to be sent to than to the champion."""
-    assert state.current is not None or not state.versions, "versions begin with one that answers"
-    if state.current is None:
-        return
-    champion, challenger = open_bundle(state.current.uri).schema, open_bundle(uri).schema
-    if _interface(champion) != _interface(challenger):
-        raise BundleError(
-            f"The bundle {uri} takes or gives other columns or labels than version {state.current.number}, which "
-            "answers: requests cannot be shared between them. Promote it without a rollout (kind: full)."
-        )
-
-
 def _from(origin: str, events: list[Event]) -> list[Event]:
     """Returns the events with the address that they came from, where that is known."""
     return [event | {"origin": origin} for event in events] if origin else events
-
-
-def _interface(schema: Schema) -> tuple[object, ...]:
-    return schema.columns, schema.kind, schema.labels, tuple((column.name, column.kind) for column in schema.raw)
-
-
-def _origin(lineage: Lineage) -> tuple[str, int, int]:
-    return lineage.study, lineage.trial, lineage.step
 
 
 def _now() -> str:

@@ -45,7 +45,7 @@ class BlackBox:
     """
 
     def __init__(self, folder: Path) -> None:
-        _own(folder)
+        own_folder(folder)
         self._rollout = self._computing = 0
         self._lock = threading.Lock()
         path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -104,7 +104,12 @@ def forget(folder: Path, death: Death) -> None:
     (folder / f"{death.box}{_ENDING}").unlink(missing_ok=True)
 
 
-def _own(folder: Path) -> None:
+def own_folder(folder: Path) -> None:
+    """Makes the folder, for this user alone.
+
+    Raises:
+        OSError: it cannot be made, or is somebody else's.
+    """
     for each in (folder.parent, folder):
         each.mkdir(mode=0o700, exist_ok=True)
         if each.stat().st_uid != os.getuid():

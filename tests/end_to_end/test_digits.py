@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.study import read_study
@@ -126,10 +127,46 @@ def test_the_graph_shows_the_endpoint_and_its_replica(command_line: CommandLine,
     assert graph["cpus"]["total"] == (os.cpu_count() or 1) + 1
 
 
-def test_down_ends_everything(command_line: CommandLine, served: Told) -> None:
+FLOWERS = {
+    "study": "flowers",
+    "data": "sklearn:iris",
+    "trainable": "trainables.sklearn.logistic_regression",
+    "space": {"C": {"min": 0.01, "max": 10.0, "log": True}},
+    "objective": {"metric": "val_accuracy", "goal": "maximize"},
+    "budget": {"trials": 3},
+    "serve": {"share": "digits"},
+}
+
+
+def test_a_study_feeds_another_model_in_the_same_replicas_and_leaves_the_first_alone(
+    command_line: CommandLine, served: Told
+) -> None:
+    study_file = command_line.study_file.with_name("flowers.yaml")
+    study_file.write_text(yaml.safe_dump(FLOWERS))
+    code, out, err = command_line.finish("run", str(study_file))
+    assert code == 0, err
+    assert "through HTTP" in out
+    assert "orchestrator down" in out
+    rows = command_line.storage / "rows.json"
+    for name, row in (("digits", [0] * 64), ("flowers", [5.1, 3.5, 1.4, 0.2])):
+        rows.write_text(json.dumps([row]))
+        code, out, err = command_line.finish("predict", name, str(rows), "--json")
+        assert (code, json.loads(out)["study"]) == (0, name), err
+
+
+def test_down_ends_everything_and_either_brings_both_back(command_line: CommandLine, served: Told) -> None:
     code, out, err = command_line.finish("down")
     assert code == 0, err
     assert "endpoint 'digits'" in out
+    assert "endpoint 'flowers'" in out
+    assert command_line.left_running() == []
+    code, out, err = command_line.finish("serve", "flowers")
+    assert code == 0, err
+    assert "shared with 'digits'" in out
+    rows = command_line.storage / "rows.json"
+    rows.write_text(json.dumps([[0] * 64]))
+    assert command_line.finish("predict", "digits", str(rows))[0] == 0
+    assert command_line.finish("down")[0] == 0
     assert command_line.left_running() == []
     assert "nothing runs" in command_line.finish("down")[1]
 

@@ -50,7 +50,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["random", "tpe", pytest.param("stopping", marks=pytest.mark.long)])
 def test_all_executions_decide_alike_with_one_worker(ray_session: str, tmp_path: Path, case: str) -> None:
     engine, mode, executions = CASES[case]
     courses = {}

@@ -20,7 +20,7 @@ WIDER = {
 }
 
 
-@pytest.mark.parametrize("execution", ["pooled", "tune"])
+@pytest.mark.parametrize("execution", ["pooled", pytest.param("tune", marks=pytest.mark.long)])
 def test_a_running_study_takes_a_wider_space_and_an_older_file_takes_nothing_back(
     ray_session: str, tmp_path: Path, execution: str
 ) -> None:

@@ -94,7 +94,7 @@ def test_workers_that_die_again_and_again_give_the_trial_up(ray_session: str, tm
     assert {event["failure"]["cause"] for event in crashes} == {"crash"}
 
 
-@pytest.mark.parametrize("execution", ["pooled", "tune"])
+@pytest.mark.parametrize("execution", ["pooled", pytest.param("tune", marks=pytest.mark.long)])
 def test_a_hanging_trial_is_given_up_after_its_timeout_and_its_process_ended(
     ray_session: str, tmp_path: Path, execution: str
 ) -> None:

@@ -27,7 +27,7 @@ from deploy import (
     stop_serve,
 )
 from deploy.answering.black_box import box_folder
-from deploy.bundle import Profile
+from deploy.bundle import Lineage, Profile, write_bundle
 from deploy.places import journal_directory
 from orchestrator.domain.errors import BundleError, EndpointError
 from orchestrator.domain.rollout import RolloutPlan
@@ -220,6 +220,34 @@ def computing(storage: Path) -> list[int]:
     """Returns the processes that compute for a challenger just now, or died doing so."""
     boxes = box_folder(str(Storage.of(storage)), "animals").glob("*.box")
     return [int(box.stem.partition("-")[0]) for box in boxes if any(box.read_bytes()[8:])]
+
+
+def test_a_bundle_under_whose_check_the_endpoint_actor_dies_is_refused(
+    address: EndpointAddress, handle: EndpointHandle, storage: Path, tmp_path: Path
+) -> None:
+    before = handle.status()
+    bundle = write_bundle(
+        tmp_path / "deadly",
+        onnx_model=turning_model(500_000_000),
+        schema=SCHEMA,
+        lineage=Lineage("zoo", 1, 1),
+        sample_rows=np.asarray([[-1.0, 1.0]], dtype=np.float32),
+    )
+    notes = box_folder(str(Storage.of(storage)), "animals")
+
+    def checks(times: int) -> bool:
+        return [note.stat().st_size for note in notes.glob("*.check")] == [times]
+
+    with ThreadPoolExecutor() as pool, Load(address) as load:
+        asked = pool.submit(handle.promote, str(bundle))
+        for times in (1, 2):
+            wait_until(lambda times=times: checks(times))
+            os.kill(handle.status()["pid"], signal.SIGKILL)
+        with pytest.raises(BundleError, match="ended the process that checked it, 2 times"):
+            asked.result(120)
+    assert load.errors == []
+    after = handle.status()
+    assert (after["version"], after["generation"]) == (before["version"], before["generation"])
 
 
 def test_a_frozen_endpoint_changes_by_hand_only(address: EndpointAddress, handle: EndpointHandle, shop: Shop) -> None:
