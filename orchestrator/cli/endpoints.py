@@ -4,18 +4,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deploy import Client, EndpointAddress, Scale, share_endpoint, start_endpoint
+from deploy import Client, EndpointAddress, share_endpoint
 from deploy.access.tls import Tls
 from deploy.copies import open_bundle
 from deploy.ingress.choice import AUTO
 from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
-from orchestrator.cli.options import DEFAULT_PORT
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import AnyStorage
+from orchestrator.process_graph import serving
 from orchestrator.process_graph.session import keep_session, start_session
 
-REPLICA_CPUS = 1.0
 READY_SECONDS = 30.0  # for a replica to load the version that its journal names
 LOOK_SECONDS = 0.1
 
@@ -39,13 +38,13 @@ def bring_back(
         ClusterError, EndpointError: it did not come up, and why.
     """
     state = endpoint_state(storage, name)
-    asked = port or (state.place.port if state.place else DEFAULT_PORT)
     say("starting Ray…")
-    session = start_session(storage, reserved_cpus=REPLICA_CPUS, say=lambda line: None)
+    session = start_session(storage, reserved_cpus=serving.REPLICA_CPUS, say=lambda line: None)
     keep_session(storage, session)
     say("starting the endpoint…")
     owner = share or (state.place.shares if state.place else "") or name
-    address = _start(storage, owner, asked, ingress, tls)
+    asked = port or (state.place.port if state.place else None)
+    address = serving.bring_back(owner, storage, port=asked, ingress=ingress, tls=tls)
     if owner != name:
         address = share_endpoint(name, storage, owner)
     current = state.current
@@ -66,15 +65,6 @@ def bring_back(
         "step": None if current is None else current.lineage.step,
         "curl": "" if current is None else address.curl(_example(current.uri)),
     }
-
-
-def _start(storage: AnyStorage, name: str, port: int, ingress: str, tls: Tls | None) -> EndpointAddress:
-    """Returns where an endpoint with replicas of its own answers; what is not asked for is as it was last."""
-    place = endpoint_state(storage, name).place
-    if tls is None and place is not None and place.tls is not None:
-        tls = Tls(*place.tls)
-    grpc_port, scale = place.grpc_port if place else None, Scale(cpus=REPLICA_CPUS)
-    return start_endpoint(name, storage, port=port, grpc_port=grpc_port, ingress=ingress, tls=tls, scale=scale)
 
 
 def _example(uri: str) -> dict[str, Any] | list[Any]:

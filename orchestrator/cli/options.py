@@ -14,7 +14,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 STORAGE_VARIABLE = "ORCHESTRATOR_STORAGE"
 JOB_SERVER_VARIABLE = "RAY_API_SERVER_ADDRESS"  # Ray's own name for it
 DEFAULT_STORAGE = "./runs"
-DEFAULT_PORT = 8000  # of an endpoint that had none before
 
 
 def storage_option(command: F) -> F:

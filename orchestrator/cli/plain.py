@@ -28,6 +28,7 @@ class PlainLines:
         self._endpoint = ""
         self._problem = ""
         self._way = ""
+        self._waits = ""
 
     def say(self, line: str) -> None:
         """Writes what is being done, once: the seconds that count up in it are left out."""
@@ -49,6 +50,10 @@ class PlainLines:
         if (problem := storage_problem(runner)) != self._problem:
             self._problem = problem
             self._write(f"storage: {problem or 'it is there again'}")
+        waits = str(runner.get("challenger", "")) if runner else ""
+        if waits.partition(":")[0] != self._waits.partition(":")[0] and waits:  # not each time it was asked once more
+            self._write(f"challenger: {waits}")
+        self._waits = waits
         now, seen = self._clock(), (status["trials"], status["phase"], status["states"], _value(status["best"]))
         if seen != self._shown and now - self._line_at >= LINE_SECONDS:
             self._shown, self._line_at = seen, now

@@ -26,7 +26,7 @@ COMMANDS = {
     "logs": ("attending", "logs", "Show what a study or a job in a cluster wrote."),
     "extend": ("changing", "extend", "Give a study more trials or time."),
     "stop": ("stopping", "stop", "End a running study; what it found stays."),
-    "down": ("stopping", "down", "End everything of ours that runs on a storage."),
+    "down": ("stopping", "down", "End an endpoint, or everything of ours on a storage."),
     "status": ("status", "status", "Say where a study stands, or draw what runs (--graph)."),
     "ls": ("looking", "ls", "List the studies on a storage."),
     "best": ("looking", "best", "Show a study's best configuration."),

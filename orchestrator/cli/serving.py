@@ -7,11 +7,11 @@ import click
 
 from deploy.access.tls import Tls
 from deploy.places import known_endpoints
-from orchestrator.cli.options import DEFAULT_PORT, json_option, storage_option
+from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import block, number, print_json, table
 from orchestrator.domain.errors import InvalidInput, did_you_mean
-from orchestrator.domain.serving import INGRESSES
+from orchestrator.domain.serving import DEFAULT_PORT, INGRESSES
 from orchestrator.journal import AnyStorage
 
 PEM = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True)

@@ -1,4 +1,4 @@
-"""`stop` ends a study, `down` everything of ours on a storage."""
+"""`stop` ends a study, `down` an endpoint, or everything of ours on a storage."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 from orchestrator.cli.options import is_given, json_option, storage_option, token_file_option
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.printing import print_json
+from orchestrator.cli.serving import require_endpoint
 from orchestrator.journal import AnyStorage
 from orchestrator.process_graph.job_address import is_job_server
 from orchestrator.process_graph.session_file import SessionFile, session_path
@@ -66,18 +67,37 @@ def _stop(storage: AnyStorage, study: str, session: SessionFile | None, address:
 
 
 @click.command()
+@click.argument("endpoint", required=False)
 @storage_option
 @json_option
-def down(storage: AnyStorage, as_json: bool) -> None:
-    """End everything of ours that runs on a storage: studies, workers, endpoints, Ray."""
+def down(endpoint: str | None, storage: AnyStorage, as_json: bool) -> None:
+    """End ENDPOINT; without one everything of ours that runs on a storage: studies, workers, endpoints, Ray."""
     session = SessionFile.read(session_path(storage))
-    ended = [] if session is None else _end(storage, session)
+    if endpoint is not None:
+        require_endpoint(storage, endpoint)
+        ended = [] if session is None else _end_endpoint(endpoint, session)
+    else:
+        ended = [] if session is None else _end(storage, session)
     if as_json:
         print_json({"storage": str(storage), "ended": ended})
     elif ended:
         click.echo("\n".join(f"ended {line}" for line in ended))
     else:
-        click.echo(f"nothing runs on {storage}")
+        click.echo(f"nothing runs on {storage}" if endpoint is None else f"endpoint '{endpoint}' does not run")
+    if endpoint is not None and ended and not as_json:
+        click.echo(f"\nbring it back with: {pasted('serve', endpoint, storage=storage)}", err=True)
+
+
+def _end_endpoint(name: str, session: SessionFile) -> list[str]:
+    from deploy import stop_endpoint
+    from deploy.handle import find_handle
+    from orchestrator.process_graph.session import join_session
+
+    join_session(session)
+    if find_handle(name) is None:
+        return []
+    stop_endpoint(name)
+    return [f"endpoint '{name}'"]
 
 
 def _end(storage: AnyStorage, session: SessionFile) -> list[str]:

@@ -24,6 +24,7 @@ SERVE_KEYS = (
     "priority",
 )
 SHARED_KEYS = ("name", "share", "promote", "rollout")  # what a study may say of an endpoint in others' replicas
+DEFAULT_PORT = 8000  # of HTTP, where none is asked for
 PRIORITIES = ("serving", "tuning")
 INGRESSES = ("auto", "haproxy", "serve")
 
@@ -57,7 +58,7 @@ class ServeSpecification:
     """The endpoint that the study feeds, and by how much a challenger must beat the champion."""
 
     name: str
-    port: int = 8000
+    port: int = DEFAULT_PORT
     replicas: int = 1  # the least; they are reserved from the start
     replica_cpus: float = 1.0
     margin: float = 0.0
@@ -79,8 +80,8 @@ class ServeSpecification:
 
     @property
     def reserved_cpus(self) -> float:
-        """What the least of replicas takes, from the start; of shared ones, which run already, nothing."""
-        return 0.0 if self.share else self.replicas * self.replica_cpus
+        """What the least of replicas takes, from the start; of those that are shared, the one that is brought back."""
+        return 1.0 if self.share else self.replicas * self.replica_cpus
 
     @classmethod
     def from_dict(cls, given: Any, study: str) -> "ServeSpecification | None":
@@ -94,7 +95,7 @@ class ServeSpecification:
         grpc_port = section.get("grpc_port")
         return cls(
             name,
-            number_of("serve.port", section.get("port", 8000), 1, 65535, whole=True),
+            number_of("serve.port", section.get("port", DEFAULT_PORT), 1, 65535, whole=True),
             least,
             float(number_of("serve.cpu", section.get("cpu", 1), 0)),
             float(number_of("serve.promote.margin", promote.get("margin", 0.0), 0)),

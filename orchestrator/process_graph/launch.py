@@ -17,6 +17,7 @@ from orchestrator.process_graph.cluster import ON_HEAD, require_room, require_sh
 from orchestrator.process_graph.names import NAMESPACE, runner_name, study_actor_name, study_of
 from orchestrator.process_graph.placements import give_back_placements
 from orchestrator.process_graph.runner import Runner
+from orchestrator.process_graph.serving import require_owner
 from orchestrator.process_graph.study_actor import StudyActor
 from orchestrator.tuning.code import Code, trial_defaults
 from orchestrator.tuning.versions import versions
@@ -99,10 +100,13 @@ def launch(specification: StudySpecification, storage: AnyStorage, code: Code, *
     Raises:
         StudyBusy, InvalidSpecification, JournalDamaged: see `StudyKeeper.open`.
         ClusterError, StorageError: the cluster has no host for it, or one that does not see the storage.
+        EndpointError: there is no endpoint whose replicas it could share.
     """
     if find(specification, storage) is None:
         require_room(specification)
         require_shared_storage(storage)
+        if specification.serve is not None and specification.serve.share:
+            require_owner(specification.serve.share, storage)
     plain = specification.to_dict()
     defaults = trial_defaults(code.resolve())
     study = (

@@ -146,27 +146,34 @@ def test_a_study_feeds_another_model_in_the_same_replicas_and_leaves_the_first_a
     code, out, err = command_line.finish("run", str(study_file))
     assert code == 0, err
     assert "through HTTP" in out
-    assert "orchestrator down" in out
-    rows = command_line.storage / "rows.json"
+    assert "the endpoint goes on; ask it" in out
     for name, row in (("digits", [0] * 64), ("flowers", [5.1, 3.5, 1.4, 0.2])):
-        rows.write_text(json.dumps([row]))
-        code, out, err = command_line.finish("predict", name, str(rows), "--json")
+        code, out, err = predict(command_line, name, row)
         assert (code, json.loads(out)["study"]) == (0, name), err
 
 
-def test_down_ends_everything_and_either_brings_both_back(command_line: CommandLine, served: Told) -> None:
+def predict(command_line: CommandLine, name: str, row: list[float]) -> tuple[int, str, str]:
+    rows = command_line.storage / "rows.json"
+    rows.write_text(json.dumps([row]))
+    return command_line.finish("predict", name, str(rows), "--json")
+
+
+def test_an_endpoint_is_ended_alone_and_comes_back_where_it_was(command_line: CommandLine, served: Told) -> None:
+    code, _, err = command_line.finish("down", "digits")
+    assert (code, "In the replicas of 'digits' live flowers, too" in err) == (1, True)
+    assert "ended endpoint 'flowers'" in command_line.finish("down", "flowers")[1]
+    assert predict(command_line, "flowers", [5.1, 3.5, 1.4, 0.2])[0] == 1
+    assert predict(command_line, "digits", [0.0] * 64)[0] == 0
+    code, out, err = command_line.finish("serve", "flowers")
+    assert (code, "shared with 'digits'" in out) == (0, True), err
+    assert predict(command_line, "flowers", [5.1, 3.5, 1.4, 0.2])[0] == 0
+
+
+def test_down_ends_everything(command_line: CommandLine, served: Told) -> None:
     code, out, err = command_line.finish("down")
     assert code == 0, err
     assert "endpoint 'digits'" in out
     assert "endpoint 'flowers'" in out
-    assert command_line.left_running() == []
-    code, out, err = command_line.finish("serve", "flowers")
-    assert code == 0, err
-    assert "shared with 'digits'" in out
-    rows = command_line.storage / "rows.json"
-    rows.write_text(json.dumps([[0] * 64]))
-    assert command_line.finish("predict", "digits", str(rows))[0] == 0
-    assert command_line.finish("down")[0] == 0
     assert command_line.left_running() == []
     assert "nothing runs" in command_line.finish("down")[1]
 

@@ -151,3 +151,21 @@ def test_a_storage_that_is_waited_for_is_said_with_its_reason_and_when_it_is_bac
         lines.look(status_of(), runner)
     said = [line.partition("storage: ")[2] for line in capsys.readouterr().err.splitlines() if "storage: " in line]
     assert said == [f"waited for: {missing['storage_error']}", "it is there again"]
+
+
+def test_a_challenger_that_waits_is_said_once(
+    specification: StudySpecification, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = PlainLines(specification, lambda: None)
+    for waits in (
+        "",
+        "version 3 waits: it is at 5 %",
+        "version 3 waits: it is at 5 %, asked 7 times",
+        "",
+        "one waits: x",
+    ):
+        lines.look(status_of(), runner_of(challenger=waits))
+    said = [
+        line.partition("challenger: ")[2] for line in capsys.readouterr().err.splitlines() if "challenger: " in line
+    ]
+    assert said == ["version 3 waits: it is at 5 %", "one waits: x"]

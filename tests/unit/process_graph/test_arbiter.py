@@ -87,4 +87,4 @@ def test_beside_shared_replicas_workers_have_what_those_leave(asked, expected):
     given = study({"share": "other"}, tuning={"floor": 0})
     assert fitting_workers(given, HOSTS, Replicas(asked, cpus=2.0)).total == max(1, expected)
     assert reserved_replicas(given.serve, asked) == asked
-    assert given.serve.reserved_cpus == 0
+    assert given.serve.reserved_cpus == 1
