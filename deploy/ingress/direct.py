@@ -9,6 +9,7 @@ is not answered yet, and all that the application would refuse. So there is one 
 Written against uvicorn 0.54's `HttpToolsProtocol`.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from deploy.answering.app import INLINE_BYTES, EndpointApp
 from deploy.answering.shared_app import SharedApp
 from deploy.http.asgi import Answer, encoded
+from deploy.ingress.turns import LONGEST, Turns, turns_of
 
 ENDINGS = (b"/predict", b"/infer")
 STATUS = b"HTTP/1.1 200 OK\r\n"
@@ -47,10 +49,18 @@ class DirectProtocol(HttpToolsProtocol):
         self._endpoint: tuple[EndpointApp, str] | None = None
         self._body = b""
         self._idle_since: float | None = None
+        self._turns: Turns = turns_of(self.loop)
+        self._unread = b""  # what came in a short turn, and waits for a later one
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins the connection, and lets others come."""
+        self._turns.came()
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection, and when it was to be closed."""
         self._forget_timer()
+        self._unread = b""
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -58,10 +68,38 @@ class DirectProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes of the client's; a request that is not whole behind them is uvicorn's."""
+        """Takes bytes of the client's, or keeps them for a later turn; no more come until they are read."""
+        if self._turns.are_short and not self._unread and len(data) <= LONGEST:
+            self._unread = data
+            self.transport.pause_reading()
+            self._turns.wait(self._read_on)
+            return
+        self._read_on()
+        self._read(data)
+
+    def _read_on(self) -> None:
+        """Reads what was kept, if it was not read meanwhile."""
+        if self._unread:
+            data, self._unread = self._unread, b""
+            self._read(data)
+            if not self.flow.read_paused and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
+        """Reads bytes of the client's; a request that is not whole behind them is uvicorn's."""
         super().data_received(data)
         if self._endpoint is not None:
             self._give_up()
+
+    def eof_received(self) -> None:
+        """Reads what was kept before the client's end of the connection counts."""
+        self._read_on()
+        super().eof_received()
+
+    def shutdown(self) -> None:
+        """Reads what was kept before the connection is closed, with the server."""
+        self._read_on()
+        super().shutdown()
 
     def on_headers_complete(self) -> None:
         """Keeps a request that may be plain."""
@@ -153,8 +191,8 @@ class DirectProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Closes the connection where nothing came for long; else looks again when that may be."""
         self.timeout_keep_alive_task = None
-        if self._idle_since is None:
-            return  # a request is being answered, and the timer begins when that is done
+        if self._idle_since is None or self._unread:
+            return  # a request is being answered, or waits for it, and the timer begins when that is done
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._close_in(left)

@@ -1,5 +1,7 @@
 """A thousand changes of an endpoint under load: no request fails, and no version answers that should not.
 
+Meanwhile replicas come and go with the load, and another endpoint comes into them, is asked, and leaves.
+
 `CHANGES_SEED=… CHANGES=… pytest tests/system/test_thousand_changes.py` draws other changes, or more or fewer of them.
 The same seed draws the same ones; at which request each comes is left to the machine.
 """
@@ -15,9 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from under_load import LABELS, Decided, Load, Shop, wait_until
+from under_load import LABELS, Asker, Decided, Load, Shop, wait_until
 
-from deploy import EndpointAddress, EndpointHandle, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
+from deploy import (
+    EndpointAddress,
+    EndpointHandle,
+    Scale,
+    endpoint_handle,
+    share_endpoint,
+    start_endpoint,
+    stop_endpoint,
+    stop_serve,
+)
 from orchestrator.domain.rollout import RolloutPlan
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
@@ -35,12 +46,18 @@ SCALE = Scale(1, 3, 0.5, ongoing=1.5, down_seconds=1.0)  # the crowd takes three
 CROWDS_EVERY = 30  # changes
 PAUSE_SECONDS = 0.15  # between two changes at most, so that requests meet each of them
 SCALED_SECONDS = 60.0
+BESIDE = "plants"
 
 
 @pytest.fixture(scope="module")
-def address(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointAddress]:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def address(ray_session: None, storage: Path) -> Iterator[EndpointAddress]:
     stop_serve()  # where another test left it
-    yield start_endpoint("animals", tmp_path_factory.mktemp("runs"), port=18420, scale=SCALE)
+    yield start_endpoint("animals", storage, port=18420, scale=SCALE)
     stop_endpoint("animals")
     assert stop_serve()
 
@@ -144,12 +161,38 @@ class Crowd:
                 self.sizes.append(now)
 
 
+class Company:
+    """Another endpoint in the same replicas: at each turn it comes and is asked, or leaves."""
+
+    def __init__(self, storage: Path, bundles: list[str]) -> None:
+        self._storage, self._bundles = storage, bundles
+        self.comings = 0
+        self._is_there = False
+
+    def turn(self) -> None:
+        if self._is_there:
+            self.leave()
+            return
+        address = share_endpoint(BESIDE, self._storage, "animals")
+        self._is_there = True
+        endpoint_handle(BESIDE).promote(self._bundles[self.comings % BUNDLES])
+        asker = Asker(address)
+        said = {asker.ask()["predictions"][0] for _ in range(20)}
+        assert said == {LABELS[self.comings % len(LABELS)]}
+        self.comings += 1
+
+    def leave(self) -> None:
+        if self._is_there:
+            stop_endpoint(BESIDE)
+        self._is_there = False
+
+
 def running(handle: EndpointHandle) -> set[int]:
     return {replica["pid"] for replica in handle.status()["replicas"]}
 
 
 def test_a_thousand_changes_cost_no_request_and_no_wrong_answer(
-    address: EndpointAddress, tmp_path: Path, record_property: Any
+    address: EndpointAddress, storage: Path, tmp_path: Path, record_property: Any
 ) -> None:
     print(f"CHANGES_SEED={SEED}")
     handle, shop = endpoint_handle("animals"), Shop(tmp_path)
@@ -157,6 +200,7 @@ def test_a_thousand_changes_cost_no_request_and_no_wrong_answer(
     handle.promote(bundles[0])
     course = Course(handle, bundles, SEED)
     course.decided.add(0.0, time.monotonic(), handle.status())
+    company = Company(storage, bundles)
     with Load(address, CROWD) as load:
         load.busy = FEW
         began = time.monotonic()
@@ -164,14 +208,17 @@ def test_a_thousand_changes_cost_no_request_and_no_wrong_answer(
             for number in range(CHANGES):
                 if number % CROWDS_EVERY == 0:
                     crowd.turn()
+                if number % CROWDS_EVERY == CROWDS_EVERY // 2:
+                    company.turn()
                 course.change()
+        company.leave()
         seconds = time.monotonic() - began
     strangers = course.decided.strangers(load.answers)
     scaled = len(crowd.sizes) - 1
     print(
         f"{CHANGES} changes in {seconds:.0f} s, {1000 * statistics.median(course.seconds):.0f} ms each and "
         f"{1000 * max(course.seconds):.0f} ms at most: {dict(course.made)}\n"
-        f"{scaled} changes of the number of replicas: {crowd.sizes}\n"
+        f"{scaled} changes of the number of replicas: {crowd.sizes}; another endpoint came {company.comings} times\n"
         f"{len(load.answers)} answers, {len(load.errors)} failed, {len(strangers)} of a version that should not answer"
     )
     for one in load.errors[:5] + strangers[:5]:

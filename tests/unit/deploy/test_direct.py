@@ -311,6 +311,7 @@ def test_an_answer_is_one_write(bundle):
         connection = DirectProtocol(config, ServerState(), {})
         connection.connection_made(wire)
         connection.data_received(PLAIN["rows"])
+        await asyncio.sleep(0)
         connection.connection_lost(None)
 
     asyncio.run(go())
