@@ -24,7 +24,7 @@ from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.ingress import shortcut
 from deploy.ingress.choice import AUTO
 from deploy.ingress.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
-from deploy.places import journal_directory
+from deploy.places import endpoint_place, journal_directory
 from deploy.replica import EndpointReplica
 from deploy.replies import DEPLOYMENT
 from deploy.rollout.state import replay
@@ -222,7 +222,7 @@ def _company(handle: EndpointHandle) -> tuple[EndpointHandle | None, list[str]]:
 
 
 def _require_sharable(name: str, storage: Storage, owner: str, there: Mapping[str, Any]) -> None:
-    fault = ""
+    fault, residents = "", _last_residents(name, storage)
     if name == owner or name in NOT_FOR_RESIDENTS:
         fault = f"an endpoint of the name '{name}' cannot; names that are not its own paths can"
     elif there["storage"] != str(storage):
@@ -231,10 +231,19 @@ def _require_sharable(name: str, storage: Storage, owner: str, there: Mapping[st
         fault = "it has none yet; ask again"
     elif there["shares"]:
         fault = f"it lives in those of '{there['shares']}' itself; share that one's"
+    elif residents:
+        fault = f"in those of '{name}' live {', '.join(residents)}, who would be left without; move these first"
     elif name in running_applications():
         fault = f"'{name}' runs with replicas of its own; stop it first"
     if fault:
         raise EndpointError(f"The replicas of '{owner}' cannot be shared: {fault}.")
+
+
+def _last_residents(name: str, storage: Storage) -> tuple[str, ...]:
+    """Returns who lived in an endpoint's replicas when it ran last; nobody where it never did."""
+    if not endpoint_place(storage, name).exists("journal"):
+        return ()
+    return replay(read_journal(journal_directory(storage, name))).residents
 
 
 def _bring_residents(handle: EndpointHandle, listening: Listening, prefix: str, storage: Storage) -> None:

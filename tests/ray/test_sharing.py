@@ -225,6 +225,8 @@ def test_storages_and_replicas_of_one_s_own_are_not_mixed_up(
     start_endpoint("birds", storage, scale=Scale(cpus=0.5))
     with pytest.raises(EndpointError, match="'birds' runs with replicas of its own; stop it first"):
         share_endpoint("birds", storage, "shapes")
+    with pytest.raises(EndpointError, match="in those of 'shapes' live plans, who would be left without"):
+        share_endpoint("shapes", storage, "birds")
     stop_endpoint("birds")
 
 
