@@ -81,7 +81,7 @@ class EvidenceBook:
 
     Its parts are replaced, never changed, so that others may read them meanwhile.
     A label for an answer counts once: the latest `REMEMBERED` answers are known by the hashes of their ids, which take
-    half the memory and meet by chance once in a thousand million.
+    half the memory; that a new one meets one of theirs by chance happens once in 10^14 labels.
     """
 
     REMEMBERED = 100_000
