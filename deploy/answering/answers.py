@@ -14,7 +14,7 @@ import numpy as np
 
 from deploy.answering.served import Served
 from deploy.bundle import Kind, Prediction
-from deploy.formats.finite import finite_list
+from deploy.formats.finite import finite_list, json_numbers
 from deploy.http.asgi import Answer
 from deploy.http.media import ARROW, CSV, JSON
 
@@ -25,7 +25,7 @@ def prediction_answer(media: str, served: Served, prediction: Prediction) -> Ans
 
 
 def _json(served: Served, prediction: Prediction) -> Answer:
-    scores = finite_list(prediction.scores)
+    scores = json_numbers(prediction.scores)
     if served.bundle.schema.kind is Kind.REGRESSION:
         return Answer({"predictions": scores, **served.said})
     return Answer({"predictions": list(prediction.labels), "probabilities": scores, **served.said})

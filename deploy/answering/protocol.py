@@ -14,7 +14,7 @@ import orjson
 
 from deploy.answering.served import Served
 from deploy.bundle import Kind, Prediction, Schema
-from deploy.formats.finite import finite_list
+from deploy.formats.finite import json_numbers
 from deploy.formats.rows import parse_json
 from deploy.formats.tensor_rows import Rows, input_tensors, rows_of_tensors
 from deploy.formats.tensors import TEXT, TRUTH, Tensor, bytes_of_cells, cells_of_bytes, cells_of_json, tensor_head
@@ -115,7 +115,7 @@ def inference_answer(model: str, served: Served, prediction: Prediction, asked: 
         answer["id"] = asked.identity
     if not packed:
         return Answer(answer)
-    head = orjson.dumps(answer)
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     body = b"".join([head, *packed.values()])
     return Answer(body=body, media="application/octet-stream", headers=((BINARY_HEADER, str(len(head)).encode()),))
 
@@ -218,7 +218,7 @@ def _output_dict(tensor: Tensor, packed: bytes | None) -> dict[str, Any]:
     if packed is not None:
         return {**head, "parameters": {"binary_data_size": len(packed)}}
     cells = tensor.cells
-    return {**head, "data": finite_list(cells) if isinstance(cells, np.ndarray) else list(cells)}
+    return {**head, "data": json_numbers(cells) if isinstance(cells, np.ndarray) else list(cells)}
 
 
 def _label_datatype(schema: Schema) -> str:

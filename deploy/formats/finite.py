@@ -7,6 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def json_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns numbers as orjson writes them by itself: as short as their type allows, null where one is not finite."""
+    return np.ascontiguousarray(values)
+
+
 def finite_list(values: NDArray[Any]) -> list[Any]:
     """Returns nested lists, None where a value is not finite."""
     listed: list[Any] = values.tolist()

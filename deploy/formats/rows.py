@@ -72,6 +72,23 @@ def rows_of_list(rows: list[Any], schema: Schema, limit: int) -> NDArray[np.floa
     return to_matrix([_row(row, number, schema) for number, row in enumerate(rows)], schema)
 
 
+def numbers_at_once(rows: list[Any], schema: Schema) -> NDArray[np.float32] | None:
+    """Returns rows (n, features) that are lists of numbers, without a look at each cell; None where they are not.
+
+    No cell may be a text or a truth value: numpy would take the one for numbers, and make all as long as the other.
+
+    Raises:
+        Refusal: 422, when one of them is too large for float32.
+    """
+    try:
+        matrix = np.array(rows)
+    except ValueError:  # rows of different lengths
+        return None
+    if matrix.ndim != 2 or matrix.shape[1] != schema.features or matrix.dtype.kind not in "fiu":
+        return None
+    return to_matrix(matrix, schema)
+
+
 def to_table(rows: Sequence[RawRow], schema: Schema) -> Table:
     """Returns raw rows as a table.
 
