@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -73,20 +74,18 @@ def rows_of_list(rows: list[Any], schema: Schema, limit: int) -> NDArray[np.floa
 
 
 def numbers_at_once(rows: list[Any], schema: Schema) -> NDArray[np.float32] | None:
-    """Returns rows (n, features) that are lists of numbers, without a look at each cell; None where they are not.
+    """Returns rows (n, features) that are lists of finite numbers, without a look at each cell; None where one is not.
 
-    No cell may be a text or a truth value: numpy would take the one for numbers, and make all as long as the other.
-
-    Raises:
-        Refusal: 422, when one of them is too large for float32.
+    No cell may be a text or a truth value, which numpy would take for a number.
     """
     try:
-        matrix = np.array(rows)
-    except ValueError:  # rows of different lengths
+        if set(map(len, rows)) != {schema.features}:
+            return None
+        with np.errstate(over="ignore"):
+            flat = np.fromiter(chain.from_iterable(rows), np.float32, len(rows) * schema.features)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if matrix.ndim != 2 or matrix.shape[1] != schema.features or matrix.dtype.kind not in "fiu":
-        return None
-    return to_matrix(matrix, schema)
+    return flat.reshape(len(rows), schema.features) if np.isfinite(flat).all() else None
 
 
 def to_table(rows: Sequence[RawRow], schema: Schema) -> Table:
