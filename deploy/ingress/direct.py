@@ -68,10 +68,9 @@ class DirectProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes of the client's, or keeps them for a later turn; no more come until they are read."""
+        """Takes bytes of the client's, or keeps them for a later turn; not when more come before it."""
         if self._turns.are_short and not self._unread and len(data) <= LONGEST:
             self._unread = data
-            self.transport.pause_reading()
             self._turns.wait(self._read_on)
             return
         self._read_on()
@@ -82,8 +81,6 @@ class DirectProtocol(HttpToolsProtocol):
         if self._unread:
             data, self._unread = self._unread, b""
             self._read(data)
-            if not self.flow.read_paused and not self.transport.is_closing():
-                self.transport.resume_reading()
 
     def _read(self, data: bytes) -> None:
         """Reads bytes of the client's; a request that is not whole behind them is uvicorn's."""

@@ -87,21 +87,9 @@ def test_without_short_turns_it_would_not_be(port: int, monkeypatch: pytest.Monk
 # --- one connection ------------------------------------------------------------------------------------------------
 
 
-class PausedWire(Wire):
-    """Says whether bytes are taken from the client."""
-
-    is_paused = False
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-
-
-def connected(bundle: Bundle, then: Callable[[DirectProtocol, PausedWire], Any]) -> list[Any]:
+def connected(bundle: Bundle, then: Callable[[DirectProtocol, Wire], Any]) -> list[Any]:
     """Returns what is answered on a connection that has just been made, so that turns are short."""
-    wire = PausedWire()
+    wire = Wire()
 
     async def go() -> None:
         config = Config(app_of(bundle), lifespan="off", access_log=False, log_config=None)
@@ -114,7 +102,6 @@ def connected(bundle: Bundle, then: Callable[[DirectProtocol, PausedWire], Any])
             await asyncio.sleep(0)
         while state.tasks:
             await asyncio.sleep(0.001)
-        assert not wire.is_paused
         assert not turns_of(asyncio.get_running_loop()).are_short
         connection.connection_lost(None)
 
@@ -125,16 +112,16 @@ def connected(bundle: Bundle, then: Callable[[DirectProtocol, PausedWire], Any])
 OK = "HTTP/1.1 200 OK"
 
 
-def test_a_request_waits_for_its_turn_and_no_more_is_taken_meanwhile(bundle: Bundle) -> None:
-    def ask(connection: DirectProtocol, wire: PausedWire) -> None:
+def test_a_request_waits_for_its_turn(bundle: Bundle) -> None:
+    def ask(connection: DirectProtocol, wire: Wire) -> None:
         connection.data_received(PLAIN["rows"])
-        assert (wire.written, wire.is_paused) == ([], True)
+        assert wire.written == []
 
     assert connected(bundle, ask) == [OK]
 
 
-def test_what_comes_all_the_same_is_answered_in_its_order(bundle: Bundle) -> None:
-    def ask(connection: DirectProtocol, _: PausedWire) -> None:
+def test_what_comes_meanwhile_is_answered_in_its_order(bundle: Bundle) -> None:
+    def ask(connection: DirectProtocol, _: Wire) -> None:
         connection.data_received(PLAIN["rows"] + PLAIN["records"][:40])
         connection.data_received(PLAIN["records"][40:] + request(token="wrong"))
 
@@ -143,7 +130,7 @@ def test_what_comes_all_the_same_is_answered_in_its_order(bundle: Bundle) -> Non
 
 @pytest.mark.parametrize("ends", ["eof_received", "shutdown"])
 def test_what_was_kept_is_answered_before_the_connection_ends(bundle: Bundle, ends: str) -> None:
-    def ask(connection: DirectProtocol, _: PausedWire) -> None:
+    def ask(connection: DirectProtocol, _: Wire) -> None:
         connection.data_received(PLAIN["rows"])
         getattr(connection, ends)()
 
@@ -153,18 +140,17 @@ def test_what_was_kept_is_answered_before_the_connection_ends(bundle: Bundle, en
 def test_a_large_body_waits_for_no_turn(bundle: Bundle) -> None:
     large = request(ROWS + b" " * LONGEST)
 
-    def ask(connection: DirectProtocol, wire: PausedWire) -> None:
+    def ask(connection: DirectProtocol, wire: Wire) -> None:
         connection.data_received(large)
-        assert not wire.is_paused
+        assert connection._unread == b""
 
     assert connected(bundle, ask) == [OK]
 
 
 def test_who_hangs_up_is_forgotten(bundle: Bundle) -> None:
-    def ask(connection: DirectProtocol, wire: PausedWire) -> None:
+    def ask(connection: DirectProtocol, wire: Wire) -> None:
         connection.data_received(PLAIN["rows"])
         connection.connection_lost(None)
-        wire.is_paused = False
 
     assert connected(bundle, ask) == []
 
