@@ -80,6 +80,7 @@ class Resident:
         self._slot = ModelSlot()
         self._changing = threading.Lock()
         self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._follower = JournalFollower(journal_directory(storage, name))
         self._fault = ""
         settings = AppSettings(
@@ -99,11 +100,15 @@ class Resident:
         self._begin("report", lambda: reporter.report_until(self._ended))
 
     def _begin(self, name: str, work: Callable[[], None]) -> None:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-    def end(self) -> None:
-        """Has its threads end; requests that go on are answered."""
+    def end(self, *, wait: bool = False) -> None:
+        """Has its threads end, and waits for that where asked to; requests that go on are answered."""
         self._ended.set()
+        for thread in self._threads if wait else ():
+            thread.join()
 
     def adopt(self, routing: Routing) -> None:
         """Serves what `routing` says, unless what it serves is a later decision's.

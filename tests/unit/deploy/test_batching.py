@@ -284,4 +284,4 @@ def test_a_replica_knows_the_cost_of_its_model(make_bundle: Callable[..., Any], 
     assert served.cost is not None
     assert served.cost.first > 0
     assert resident.app.batcher._longest == 0.125
-    resident.end()
+    resident.end(wait=True)

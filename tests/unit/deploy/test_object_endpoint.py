@@ -136,7 +136,7 @@ def test_a_late_replica_serves_what_the_journal_says_and_follows_it(object_store
     while replica.report()["version"] != 2:
         assert time.monotonic() < deadline, replica.report()
         time.sleep(0.02)
-    replica.end()
+    replica.end(wait=True)
     assert known_endpoints(object_store) == ["digits"]
     ledger._journal.close()
 

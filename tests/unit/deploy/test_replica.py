@@ -72,18 +72,35 @@ def journals(tmp_path: Path, make_bundle: Callable[..., Path]) -> Iterator[Journ
 
 
 @pytest.fixture
-def replica(tmp_path: Path, journals: Journals) -> Replica:
-    return EndpointReplica("digits", str(tmp_path))
+def start(tmp_path: Path, journals: Journals) -> Iterator[Callable[[], Replica]]:
+    """Starts replicas, whose threads end with the test: they would go on reading files in those that follow."""
+    started: list[Replica] = []
+
+    def make() -> Replica:
+        started.append(EndpointReplica("digits", str(tmp_path)))
+        return started[-1]
+
+    yield make
+    for replica in started:
+        for resident in (replica._own, *replica._residents.values()):
+            resident.end(wait=True)
+
+
+@pytest.fixture
+def replica(start: Callable[[], Replica]) -> Replica:
+    return start()
 
 
 def names(replica: Replica) -> set[str]:
     return set(replica.__serve_build_asgi_app__().apps)
 
 
-def test_a_late_replica_has_all_that_live_here_before_it_answers(tmp_path: Path, journals: Journals) -> None:
+def test_a_late_replica_has_all_that_live_here_before_it_answers(
+    start: Callable[[], Replica], journals: Journals
+) -> None:
     journals.house("digits", "plans", True)
     journals.house("digits", "birds", True)
-    replica: Replica = EndpointReplica("digits", str(tmp_path))
+    replica = start()
     assert names(replica) == {"digits", "plans", "birds"}
     assert [replica.report(name)["version"] for name in ("digits", "plans", "birds")] == [1, 1, 1]
     replica.check_health()
@@ -163,6 +180,7 @@ def test_the_load_that_scales_is_that_of_all(replica: Replica, journals: Journal
 
 def test_who_leaves_ends_its_threads(replica: Replica, journals: Journals) -> None:
     asyncio.run(replica.settle("digits", 1, ["plans"]))
-    resident = replica._residents["plans"]
+    threads = replica._residents["plans"]._threads
+    assert all(thread.is_alive() for thread in threads)
     asyncio.run(replica.settle("digits", 2, []))
-    assert resident._ended.is_set()
+    wait_until(lambda: not any(thread.is_alive() for thread in threads))

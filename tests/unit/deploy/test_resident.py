@@ -34,7 +34,7 @@ def resident(tmp_path):
     ensure_token(tmp_path, "digits")
     resident = Resident("digits", str(tmp_path), Means())
     yield resident
-    resident.end()
+    resident.end(wait=True)
 
 
 def promote(journal, directory):
@@ -52,7 +52,9 @@ def test_a_replica_without_a_promotion_is_healthy_and_serves_nothing(resident):
 def test_a_late_replica_serves_what_the_journal_says(tmp_path, journal, make_bundle):
     ensure_token(tmp_path, "digits")
     promote(journal, make_bundle())
-    assert Resident("digits", str(tmp_path), Means()).report()["version"] == 1
+    resident = Resident("digits", str(tmp_path), Means())
+    assert resident.report()["version"] == 1
+    resident.end(wait=True)
 
 
 def test_a_replica_that_missed_the_message_follows_the_journal(resident, journal, make_bundle):
