@@ -130,8 +130,8 @@ class EndpointReplica(GrpcService):
             kept = {name: self._residents.get(name) or self._come_in(name) for name in self._wanted[1]}
             residents = {name: resident for name, resident in kept.items() if resident is not None}
             gone = [resident for name, resident in self._residents.items() if name not in residents]
-            self._residents = residents
             self._app.put({name: resident.app for name, resident in residents.items()})
+            self._residents = residents  # only who is answered for is reported: others wait for that word
         for resident in gone:
             resident.end()
 
