@@ -6,6 +6,7 @@ has requests all the same, finds it here.
 
 import os
 
+from deploy.places import journal_directory
 from deploy.rollout.state import EndpointState, replay
 from deploy.rollout.versions import Routing
 from orchestrator.journal import AnyStorage, GrowingLog, Storage, read_journal
@@ -16,6 +17,15 @@ STORE_FOLLOW_SECONDS = 5.0  # an object store is paid for each listing
 YOUNG_SECONDS, STORE_YOUNG_FOLLOW_SECONDS = 30.0, 0.5  # of a replica that nobody may know yet
 
 Mark = frozenset[tuple[str, int]]
+
+
+def endpoint_state(storage: AnyStorage, name: str) -> EndpointState:
+    """Returns what an endpoint's journal says; it is not disturbed.
+
+    Raises:
+        StorageError, JournalDamaged: it cannot be read.
+    """
+    return replay(read_journal(journal_directory(storage, name)))
 
 
 class JournalFollower:

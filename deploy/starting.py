@@ -19,18 +19,18 @@ from deploy.access.tls import Tls
 from deploy.access.tokens import ensure_token
 from deploy.actors import NAMESPACE, EndpointActor, actor_name
 from deploy.address import EndpointAddress
-from deploy.answering.shared_app import NOT_FOR_RESIDENTS
+from deploy.answering.routes import TAKEN
+from deploy.following import endpoint_state
 from deploy.handle import EndpointHandle, endpoint_handle, find_handle
 from deploy.ingress import shortcut
 from deploy.ingress.choice import AUTO
 from deploy.ingress.serve_instance import HEAD, QUIET, WILDCARDS, Asked, Listening, ensure_serve, running_applications
-from deploy.places import endpoint_place, journal_directory
+from deploy.places import endpoint_place
 from deploy.replica import EndpointReplica
 from deploy.replies import DEPLOYMENT
-from deploy.rollout.state import replay
 from deploy.scaling import Scale, autoscaling
 from orchestrator.domain.errors import ClusterError, EndpointError, OrchestratorError
-from orchestrator.journal import AnyStorage, Storage, read_journal
+from orchestrator.journal import AnyStorage, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def _company(handle: EndpointHandle) -> tuple[EndpointHandle | None, list[str]]:
 
 def _require_sharable(name: str, storage: Storage, owner: str, there: Mapping[str, Any]) -> None:
     fault, residents = "", _last_residents(name, storage)
-    if name == owner or name in NOT_FOR_RESIDENTS:
+    if name == owner or name in TAKEN:
         fault = f"an endpoint of the name '{name}' cannot; names that are not its own paths can"
     elif there["storage"] != str(storage):
         fault = f"it is on the storage {there['storage']}, and '{name}' on {storage}; both have to be on one"
@@ -243,14 +243,14 @@ def _last_residents(name: str, storage: Storage) -> tuple[str, ...]:
     """Returns who lived in an endpoint's replicas when it ran last; nobody where it never did."""
     if not endpoint_place(storage, name).exists("journal"):
         return ()
-    return replay(read_journal(journal_directory(storage, name))).residents
+    return endpoint_state(storage, name).residents
 
 
 def _bring_residents(handle: EndpointHandle, listening: Listening, prefix: str, storage: Storage) -> None:
     """Has the endpoints that share these replicas back, after all of them were away; one that moved out stays away."""
     for name in handle.status()["residents"]:
         try:
-            place = replay(read_journal(journal_directory(storage, name))).place
+            place = endpoint_state(storage, name).place
             if place is None or place.shares != handle.name:
                 handle.house(name, lives_here=False)
                 continue

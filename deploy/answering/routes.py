@@ -36,7 +36,7 @@ _TABLE = (
 )
 
 TAKEN = frozenset({"predict", "v2", "feedback", "docs", "openapi.json", "admin", "metrics"})
-"""What the paths begin with, so that nothing else can be there."""
+"""What the paths begin with: no endpoint that shares a replica can have such a name, for its paths begin with that."""
 
 
 @dataclass(frozen=True, slots=True)

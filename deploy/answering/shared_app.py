@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from deploy.answering.app import EndpointApp
-from deploy.answering.routes import TAKEN
 from deploy.http.asgi import Receive, Scope, Send
 
 MODELS = "/v2/models/"
-NOT_FOR_RESIDENTS = TAKEN
-"""Names that no resident can have, for its paths would be those of the endpoint that has the replica."""
 
 
 class SharedApp:

@@ -52,7 +52,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._turns: Turns = turns_of(self.loop)
         self._unread = b""  # what came in a short turn, and waits for a later one
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Begins the connection, and lets others come."""
         self._turns.came()
         super().connection_made(transport)

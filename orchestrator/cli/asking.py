@@ -6,20 +6,14 @@ from typing import Any
 from deploy import Client
 from deploy.access.tls import pinned
 from deploy.access.tokens import token_of
+from deploy.following import endpoint_state
 from deploy.formats.sent_rows import CsvRows
-from deploy.places import journal_directory
-from deploy.rollout.state import EndpointState, replay
 from orchestrator.cli.pasting import pasted
 from orchestrator.cli.rows import Row
 from orchestrator.domain.errors import EndpointError
-from orchestrator.journal import AnyStorage, read_journal
+from orchestrator.journal import AnyStorage
 
 WILDCARDS = ("0.0.0.0", "::")  # addresses to listen on, not to connect to
-
-
-def endpoint_state(storage: AnyStorage, name: str) -> EndpointState:
-    """Returns what the endpoint's journal says; it is not disturbed."""
-    return replay(read_journal(journal_directory(storage, name)))
 
 
 def reached_at(storage: AnyStorage, name: str) -> tuple[str, bool | ssl.SSLContext]:

@@ -7,8 +7,8 @@ from typing import Any
 from deploy import Client, EndpointAddress, share_endpoint
 from deploy.access.tls import Tls
 from deploy.copies import open_bundle
+from deploy.following import endpoint_state
 from deploy.ingress.choice import AUTO
-from orchestrator.cli.asking import endpoint_state
 from orchestrator.cli.measuring import typed
 from orchestrator.domain.errors import EndpointError
 from orchestrator.journal import AnyStorage

@@ -8,7 +8,7 @@ import click
 from deploy.bundle import Bundle
 from deploy.copies import open_bundle
 from deploy.exports import export_container, export_kserve, export_serve_config, export_triton
-from orchestrator.cli.asking import endpoint_state
+from deploy.following import endpoint_state
 from orchestrator.cli.options import json_option, storage_option
 from orchestrator.cli.printing import print_json
 from orchestrator.cli.serving import require_endpoint

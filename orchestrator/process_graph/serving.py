@@ -2,14 +2,12 @@
 
 from deploy import EndpointAddress, Scale, known_endpoints, share_endpoint, start_endpoint
 from deploy.access.tls import Tls
+from deploy.following import endpoint_state
 from deploy.handle import find_handle
 from deploy.ingress.choice import AUTO
-from deploy.places import journal_directory
-from deploy.rollout.state import replay
-from deploy.rollout.versions import Place
 from orchestrator.domain.errors import EndpointError, did_you_mean
 from orchestrator.domain.serving import DEFAULT_PORT, ServeSpecification
-from orchestrator.journal import AnyStorage, read_journal
+from orchestrator.journal import AnyStorage
 
 REPLICA_CPUS = 1.0  # of the one replica of an endpoint that is brought back
 
@@ -46,7 +44,7 @@ def bring_back(
 
     What is not asked for is as it was last. Raises as `bring_up`.
     """
-    place = _last_place(name, storage)
+    place = endpoint_state(storage, name).place
     if tls is None and place is not None and place.tls is not None:
         tls = Tls(*place.tls)
     return start_endpoint(
@@ -73,16 +71,12 @@ def require_owner(name: str, storage: AnyStorage) -> None:
             f"no endpoint '{name}', whose replicas are to be shared (serve.share), on {storage}; {there}."
             f"{did_you_mean(name, known)}"
         )
-    place = _last_place(name, storage)
+    place = endpoint_state(storage, name).place
     if place is not None and place.shares:
         raise EndpointError(
             f"the endpoint '{name}', whose replicas are to be shared (serve.share), lives in those of "
             f"'{place.shares}' itself; share that one's"
         )
-
-
-def _last_place(name: str, storage: AnyStorage) -> Place | None:
-    return replay(read_journal(journal_directory(storage, name))).place
 
 
 def scale_of(serve: ServeSpecification) -> Scale:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -64,7 +64,7 @@ def ask_together(port: int) -> tuple[int, Counter[int]]:
             ready = selector.select(timeout=20)
             assert ready, "nobody is answered"
             for key, _ in ready:
-                client = key.fileobj  # type: ignore[assignment]
+                client = cast(socket.socket, key.fileobj)
                 statuses[int(client.recv(1 << 16)[9:12])] += 1
                 asked[client] += 1
                 client.sendall(request())
