@@ -23,7 +23,6 @@ from orchestrator.domain.errors import EndpointError, OrchestratorError
 
 logger = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 0.02  # between two looks at who is to live here, where nobody said so
 RETRY_SECONDS = 1.0  # before one that could not come in is tried again
 
 
@@ -49,7 +48,7 @@ class EndpointReplica(GrpcService):
         self._settling = threading.Lock()
         self._residents: dict[str, Resident] = {}
         self._again_at: dict[str, float] = {}  # by those that could not come in
-        self._wanting = threading.Lock()
+        self._wanting, self._unsettled = threading.Lock(), threading.Event()
         self._wanted: tuple[int, tuple[str, ...]] = (0, ())  # the latest of what was heard, by how many moves it knows
         self._own = Resident(name, storage, self._means, follow=self._hear)
         self._app = SharedApp(self._own.app)
@@ -117,11 +116,17 @@ class EndpointReplica(GrpcService):
     def _want(self, moves: int, residents: tuple[str, ...]) -> None:
         with self._wanting:
             self._wanted = max(self._wanted, (moves, residents))
+        if not self._is_settled():
+            self._unsettled.set()
+
+    def _is_settled(self) -> bool:
+        return self._wanted[1] == tuple(self._residents)
 
     def _settle_for_ever(self) -> None:
         while True:
-            time.sleep(SETTLE_SECONDS)
-            if self._wanted[1] != tuple(self._residents):
+            self._unsettled.wait(None if self._is_settled() else RETRY_SECONDS)
+            self._unsettled.clear()
+            if not self._is_settled():
                 self._settle()
 
     def _settle(self) -> None:
