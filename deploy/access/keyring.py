@@ -91,14 +91,19 @@ class Keyring:
         own = _Key(hashlib.sha256(owner.encode()).digest(), Caller(OWNER, frozenset(TokenScope)), float("inf"))
         self._keys = _Keys((*(key for token in tokens for key in _keys_of(token)), own))  # last: it is never a former
 
+    def holder(self, presented: bytes) -> Caller | None:
+        """Returns whose secret has this hash (`presented_hash`); None where nobody's has, or it has expired."""
+        key = self._keys.find(presented)
+        return None if key is None or key.until <= self._clock() else key.caller
+
     def caller(self, given: bytes | None) -> Caller:
         """Returns who presents the Authorization field `given`.
 
         Raises:
             Denied: 401; of an expired token it says so, of a wrong one not in what it is wrong.
         """
-        scheme, _, said = (given or b"").partition(b" ")
-        key = self._keys.find(hashlib.sha256(said.strip()).digest()) if scheme.lower() == b"bearer" else None
+        presented = presented_hash(given)
+        key = None if presented is None else self._keys.find(presented)
         if key is None:
             what = "a wrong token" if given else "no token"
             raise Denied(
@@ -117,6 +122,12 @@ class Keyring:
                 who=key.caller.name,
             )
         return key.caller
+
+
+def presented_hash(given: bytes | None) -> bytes | None:
+    """Returns the hash of the secret in an Authorization field; None where there is no bearer token in it."""
+    scheme, _, said = (given or b"").partition(b" ")
+    return hashlib.sha256(said.strip()).digest() if scheme.lower() == b"bearer" else None
 
 
 def _keys_of(token: NamedToken) -> Iterable[_Key]:

@@ -20,10 +20,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploy.access.denials import Denials
-from deploy.access.keyring import Caller, Denied, Keyring
+from deploy.access.keyring import Caller, Denied, Keyring, presented_hash
 from deploy.answering.answer_id import AnswerIds
 from deploy.answering.answers import prediction_answer
 from deploy.answering.arms import Arms, Begun, Manner, Work
@@ -86,6 +86,13 @@ class AppSettings:
     latency_seconds: float | None = None
     program_version: str = "0.1.0"
     body_seconds: float = BODY_SECONDS
+
+
+class Plain(NamedTuple):
+    """What a head says after which only the body counts: what is asked for, and the hash of the token presented."""
+
+    action: str
+    presented: bytes
 
 
 PlainPaths = Mapping[bytes, tuple["EndpointApp", str]]
@@ -163,28 +170,43 @@ class EndpointApp:
             answer = answer._replace(headers=answer.headers + served.headers)
         return await send_answer(send, answer)
 
-    def at_once(self, action: str, headers: Sequence[Header], body: bytes) -> Answer | None:
+    @staticmethod
+    def plain(action: str, headers: Sequence[Header]) -> Plain | None:
+        """Returns what a request's head says; None for one that `at_once` may not answer, whatever its body is.
+
+        Args:
+            action: what the request's path in `plain_paths` asks for.
+            headers: all of them, with names in lower case.
+        """
+        known = dict(headers)
+        presented = presented_hash(known.get(b"authorization"))
+        if presented is None or len(known) != len(headers) or not _is_plain(action, known):
+            return None
+        return Plain(action, presented)
+
+    def at_once(self, plain: Plain, body: bytes) -> Answer | None:
         """Returns the answer to a request for predictions that is plain: small, of JSON, with nothing to wait for.
 
         It is counted as any other. None: nothing has happened, and the request has to come by `__call__`, which also
         says what is wrong with it.
 
         Args:
-            action: what the request's path in `plain_paths` asks for.
-            headers: all of them, with names in lower case.
+            plain: what the request's head says.
             body: all of it, of `INLINE_BYTES` at most.
         """
-        served, start, known = self.slot.served, time.perf_counter(), dict(headers)
-        if served is None or len(known) != len(headers) or not _is_plain(action, known, body):
+        served, start, action = self.slot.served, time.perf_counter(), plain.action
+        predicts = action == PREDICT
+        if served is None or (predicts and KEY_FIELD in body):
+            return None
+        caller = self.keyring.holder(plain.presented)
+        if caller is None or caller.scopes.isdisjoint(MODEL):
             return None
         size = len(body)
         try:
-            self.keyring.caller(known.get(b"authorization")).require(*MODEL)
             self.admission.enter(size)
         except Refusal:
             return None
         try:
-            predicts = action == PREDICT
             work = self._work(JSON, JSON, body, served.rollout) if predicts else self._inference(body, None, served)
             worked = self.arms.at_once(served, work, alone=self.admission.inside == 1)
         except Exception:  # noqa: BLE001 - whatever it is, it comes again the other way, which knows what to say
@@ -319,7 +341,7 @@ class EndpointApp:
         return Answer({"accepted": len(judgements)}, 202)
 
 
-def _is_plain(action: str, headers: Mapping[bytes, bytes], body: bytes) -> bool:
+def _is_plain(action: str, headers: Mapping[bytes, bytes]) -> bool:
     """Returns whether nothing but the body says how a request is to be answered."""
     if action == INFER:  # which is JSON whatever its headers say
         return NOT_PLAIN.isdisjoint(headers)
@@ -327,7 +349,6 @@ def _is_plain(action: str, headers: Mapping[bytes, bytes], body: bytes) -> bool:
         headers.get(b"content-type") == PLAIN_MEDIA
         and headers.get(b"accept") in (None, b"*/*", PLAIN_MEDIA)
         and NOT_PLAIN.isdisjoint(headers)
-        and KEY_FIELD not in body
     )
 
 

@@ -10,7 +10,7 @@ from deploy.formats.csv_rows import parse_csv
 from deploy.formats.rows import numbers_at_once, parse_json, parse_rows
 from deploy.http.media import ARROW, CSV
 
-FEW = 4  # rows, up to which a look at each cell takes no longer
+FEW = 4  # rows, up to which a look at each cell takes no longer; a single one is read at once all the same
 
 
 def read_rows(media: str, body: bytes, schema: Schema, limit: int) -> NDArray[np.float32] | Table:
@@ -27,8 +27,8 @@ def read_rows(media: str, body: bytes, schema: Schema, limit: int) -> NDArray[np
         return parse_arrow(body, schema, limit)
     given = parse_json(body)
     rows = given.get("rows") if isinstance(given, dict) else given
-    if isinstance(rows, list) and FEW < len(rows) <= limit and not schema.raw and _is_of_numbers(body, given):
-        matrix = numbers_at_once(rows, schema)
+    if isinstance(rows, list) and not schema.raw and (len(rows) == 1 or FEW < len(rows) <= limit):
+        matrix = numbers_at_once(rows, schema) if _is_of_numbers(body, given) else None
         if matrix is not None:
             return matrix
     return parse_rows(given, schema, limit)

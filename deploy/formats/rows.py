@@ -79,6 +79,8 @@ def numbers_at_once(rows: list[Any], schema: Schema) -> NDArray[np.float32] | No
     No cell may be a text or a truth value, which numpy would take for a number.
     """
     try:
+        if len(rows) == 1:
+            return _one_row(rows[0]) if len(rows[0]) == schema.features else None
         if set(map(len, rows)) != {schema.features}:
             return None
         with np.errstate(over="ignore"):
@@ -86,6 +88,13 @@ def numbers_at_once(rows: list[Any], schema: Schema) -> NDArray[np.float32] | No
     except (TypeError, ValueError, OverflowError):
         return None
     return flat.reshape(len(rows), schema.features) if np.isfinite(flat).all() else None
+
+
+def _one_row(row: Sequence[float]) -> NDArray[np.float32] | None:
+    """Returns a row of numbers as a matrix; None where one of them may be too large for float32."""
+    if not math.hypot(*row) <= LARGEST:  # no number of it is larger; NaN is not below
+        return None
+    return np.fromiter(row, np.float32, len(row))[np.newaxis]
 
 
 def to_table(rows: Sequence[RawRow], schema: Schema) -> Table:
@@ -111,8 +120,9 @@ def to_matrix(rows: Sequence[Sequence[float]] | NDArray[np.float64], schema: Sch
     Raises:
         Refusal: 422, when one of them is too large for float32.
     """
-    if len(rows) == 1 and math.hypot(*rows[0]) <= LARGEST:  # no number of it is larger; NaN is not below
-        return np.fromiter(rows[0], np.float32, len(rows[0]))[np.newaxis]
+    one = _one_row(rows[0]) if len(rows) == 1 else None
+    if one is not None:
+        return one
     with np.errstate(over="ignore"):
         matrix = np.array(rows, dtype=np.float32)
     if not np.isfinite(matrix).all():

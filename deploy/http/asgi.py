@@ -134,9 +134,14 @@ async def _next_message(receive: Receive) -> Message:
         raise Refusal(400, "The connection was lost before the whole body had come.") from error
 
 
+def body_of(answer: Answer) -> bytes:
+    """Returns the bytes of an answer's body."""
+    return orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY) if answer.body is None else answer.body
+
+
 def encoded(answer: Answer) -> tuple[list[Header], bytes]:
     """Returns an answer's headers, its length among them, and its body."""
-    body = orjson.dumps(answer.content, option=orjson.OPT_SERIALIZE_NUMPY) if answer.body is None else answer.body
+    body = body_of(answer)
     length = str(len(body)).encode()
     return [(b"content-type", answer.media.encode()), (b"content-length", length), *answer.headers], body
 

@@ -2,9 +2,10 @@
 
 Of uvicorn a small request for predictions needs the parser alone; the rest of it (a task, an event, a dictionary of
 what was asked, messages for the body, the head and the end of an answer) costs as much as the answer does. This
-protocol hands such a request to `EndpointApp.at_once` when it has come whole, and writes what that returns. Whatever is
-not plain takes uvicorn's way from its beginning: another path, a body that comes in pieces, a request behind one that
-is not answered yet, and all that the application would refuse. So there is one place that says no.
+protocol hands such a request to `EndpointApp.at_once` when it has come whole, and writes what that returns. Where it
+comes in one piece with a head that is known (`heads`) not even the parser is asked. Whatever is not plain takes
+uvicorn's way from its beginning: another path, a body that comes in pieces, a request behind one that is not answered
+yet, and all that the application would refuse. So there is one place that says no.
 
 Written against uvicorn 0.54's `HttpToolsProtocol`.
 """
@@ -12,20 +13,18 @@ Written against uvicorn 0.54's `HttpToolsProtocol`.
 import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from deploy.answering.app import INLINE_BYTES, EndpointApp
+from deploy.answering.app import INLINE_BYTES, EndpointApp, Plain
 from deploy.answering.shared_app import SharedApp
-from deploy.http.asgi import Answer, encoded
+from deploy.http.asgi import Answer
+from deploy.ingress.heads import Came, Found, Head, Heads, written
 from deploy.ingress.turns import LONGEST, Turns, turns_of
 
 ENDINGS = (b"/predict", b"/infer")
-STATUS = b"HTTP/1.1 200 OK\r\n"
-
-
-Found = tuple[EndpointApp | SharedApp, str] | None
 
 
 @runtime_checkable
@@ -46,8 +45,12 @@ class DirectProtocol(HttpToolsProtocol):
         found: Found = None if front is None or isinstance(front, Front) else (front, "")
         self._behind: Callable[[], Found] = front.behind if isinstance(front, Front) else lambda: found
         # the application and what it is asked for, of the request that waits here for its body, unknown to uvicorn
-        self._endpoint: tuple[EndpointApp, str] | None = None
+        self._endpoint: tuple[EndpointApp, Plain] | None = None
         self._body = b""
+        self._heads = heads_of(front)
+        self._is_between = True  # requests, of which uvicorn had none: what comes begins with a head
+        self._came: Came | None = None  # the head that is new, until its request is answered
+        self._is_denied = False  # by the endpoint's shortest way, to the request that the parser gets now
         self._idle_since: float | None = None
         self._turns: Turns = turns_of(self.loop)
         self._unread = b""  # what came in a short turn, and waits for a later one
@@ -66,6 +69,7 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begins a request; what uvicorn keeps of one is made where uvicorn gets it."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._is_between = False
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of the client's, or keeps them for a later turn; not when more come before it."""
@@ -84,9 +88,27 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         """Reads bytes of the client's; a request that is not whole behind them is uvicorn's."""
+        if self._is_between and self._is_answered(data):
+            return
         super().data_received(data)
+        self._came, self._is_denied = None, False
         if self._endpoint is not None:
             self._give_up()
+
+    def _is_answered(self, data: bytes) -> bool:
+        """Answers a whole request whose head is known; returns False where the parser has to read it."""
+        self._came = came = Heads.came(data)
+        if came is None:
+            return False
+        head = self._heads.find(self._behind(), came)
+        if head is None or len(data) != came.length + head.size or not self._is_free():
+            return False
+        answer = head.app.at_once(head.plain, data[came.length :])
+        if answer is None:
+            self._is_denied = True
+            return False
+        self._write(answer)
+        return True
 
     def eof_received(self) -> None:
         """Reads what was kept before the client's end of the connection counts."""
@@ -117,23 +139,29 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answers a request that is whole, or has uvicorn do it."""
         if self._endpoint is not None:
-            endpoint, action = self._endpoint
-            answer = endpoint.at_once(action, self.headers, self._body)
+            endpoint, plain = self._endpoint
+            answer = endpoint.at_once(plain, self._body)
             if answer is not None:
                 self._endpoint = None
+                self._learn(endpoint, plain)
                 self._write(answer)
                 return
             self._give_up()
+        self._came = None  # what follows in the same piece has a head of its own
         super().on_message_complete()
 
-    def _wanted(self) -> tuple[EndpointApp, str] | None:
-        """Returns the application and the action where the request may be plain."""
+    def _learn(self, endpoint: EndpointApp, plain: Plain) -> None:
+        """Remembers the head of the request that is answered now, where it began what came, and says its length."""
+        came, self._came = self._came, None
+        if came is not None and dict(self.headers).get(b"content-length") == str(len(self._body)).encode():
+            self._heads.learn(self._behind(), came, Head(endpoint, plain, len(self._body)))
+
+    def _wanted(self) -> tuple[EndpointApp, Plain] | None:
+        """Returns the application and what it is asked for where the request may be plain."""
         parser = self.parser
-        if not self.url.endswith(ENDINGS):
+        if self._is_denied or not self.url.endswith(ENDINGS):
             return None
-        if self.cycle is not None and not self.cycle.response_complete:
-            return None
-        if self.expect_100_continue or self.flow.write_paused or self.transport.is_closing():
+        if self.expect_100_continue or not self._is_free():
             return None
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
             return None
@@ -141,7 +169,14 @@ class DirectProtocol(HttpToolsProtocol):
         if found is None or parser.should_upgrade():
             return None
         prefix = found[1].rstrip("/").encode()
-        return found[0].plain_paths.get(self.url[len(prefix) :]) if self.url.startswith(prefix) else None
+        wanted = found[0].plain_paths.get(self.url[len(prefix) :]) if self.url.startswith(prefix) else None
+        plain = None if wanted is None else wanted[0].plain(wanted[1], self.headers)
+        return None if wanted is None or plain is None else (wanted[0], plain)
+
+    def _is_free(self) -> bool:
+        """Returns whether an answer may be written now: none is on its way, and the client takes what it gets."""
+        is_over = self.cycle is None or self.cycle.response_complete
+        return is_over and not self.flow.write_paused and not self.transport.is_closing()
 
     def _give_up(self) -> None:
         """Has uvicorn begin with the request that was kept, as if it came now."""
@@ -159,12 +194,8 @@ class DirectProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _write(self, answer: Answer) -> None:
-        headers, body = encoded(answer)
-        parts = [STATUS]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(written(self.server_state.default_headers, answer))
+        self._is_between = True
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -200,6 +231,19 @@ class DirectProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+
+
+_HEADS: WeakKeyDictionary[Any, Heads] = WeakKeyDictionary()
+
+
+def heads_of(front: EndpointApp | SharedApp | Front | None) -> Heads:
+    """Returns the heads that are known of requests to it, which all its connections share."""
+    if front is None:
+        return Heads()
+    heads = _HEADS.get(front)
+    if heads is None:
+        heads = _HEADS[front] = Heads()
+    return heads
 
 
 def front_of(app: Any) -> EndpointApp | SharedApp | Front | None:

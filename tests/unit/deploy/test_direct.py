@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from deploy.answering.app import INLINE_BYTES, AppSettings, EndpointApp
+from deploy.answering.app import INLINE_BYTES, AppSettings, EndpointApp, Plain
 from deploy.answering.call_cost import CallCost
 from deploy.answering.served import Contender, ModelSlot, Served
 from deploy.answering.shared_app import SharedApp
@@ -154,8 +153,8 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     tried: list[bool] = []
     at_once = EndpointApp.at_once
 
-    def noted(self: EndpointApp, action: str, headers: Sequence[Any], body: bytes) -> Any:
-        answer = at_once(self, action, headers, body)
+    def noted(self: EndpointApp, plain: Plain, body: bytes) -> Any:
+        answer = at_once(self, plain, body)
         tried.append(answer is not None)
         return answer
 

@@ -41,6 +41,8 @@ def look_at_each(body: bytes) -> Any:
 @settings(max_examples=400)
 @given(rows=rows, is_object=st.booleans())
 @example(rows=[[1, 2]] * 6 + [[1e39, 2]], is_object=True)
+@example(rows=[[1e39, 2]], is_object=True)
+@example(rows=[[True, 2]], is_object=False)
 @example(rows=[[1, 2]] * 6 + [[2**64, -(2**63)]], is_object=False)
 @example(rows=[[1.0, 2.0]] * 6 + [[True, 2]], is_object=True)
 @example(rows=[[1.0, 2.0]] * 6 + [["3", 2]], is_object=False)
@@ -53,12 +55,13 @@ def test_the_same_comes_of_them(rows: list[Any], is_object: bool) -> None:
     assert outcome(lambda given: read_rows(JSON, given, SCHEMA, LIMIT), body) == outcome(look_at_each, body)
 
 
+@pytest.mark.parametrize("count", [1, FEW + 1, LIMIT])
 @pytest.mark.parametrize("body", [b"[%s]", b'{"rows": [%s]}'])
-def test_lists_of_numbers_are_read_at_once(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_numbers_are_read_at_once(body: bytes, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict_rows, "parse_rows", None)
-    found = read_rows(JSON, body % b",".join([b"[1, 2.5]"] * (FEW + 1)), SCHEMA, LIMIT)
+    found = read_rows(JSON, body % b",".join([b"[1, 2.5]"] * count), SCHEMA, LIMIT)
     assert isinstance(found, np.ndarray)
-    assert (found.dtype, found.shape, found[0].tolist()) == (np.float32, (FEW + 1, 2), [1.0, 2.5])
+    assert (found.dtype, found.shape, found[0].tolist()) == (np.float32, (count, 2), [1.0, 2.5])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from test_direct import PLAIN, ROWS, Wire, app_of, request, said
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from deploy.answering.app import EndpointApp
+from deploy.answering.app import EndpointApp, Plain
 from deploy.bundle import Bundle
 from deploy.ingress.direct import DirectProtocol
 from deploy.ingress.turns import LONGEST, QUIET, Turns, turns_of
@@ -29,9 +29,9 @@ def port(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server on libuv whose every answer takes a millisecond."""
     at_once = EndpointApp.at_once
 
-    def slowly(self: EndpointApp, action: str, headers: Any, body: bytes) -> Any:
+    def slowly(self: EndpointApp, plain: Plain, body: bytes) -> Any:
         time.sleep(ANSWER_SECONDS)
-        return at_once(self, action, headers, body)
+        return at_once(self, plain, body)
 
     monkeypatch.setattr(EndpointApp, "at_once", slowly)
     with socket.socket() as listening:
