@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from deploy.answering.app import INLINE_BYTES, EndpointApp, Plain
 from deploy.answering.shared_app import SharedApp
@@ -47,7 +48,7 @@ class DirectProtocol(HttpToolsProtocol):
         # the application and what it is asked for, of the request that waits here for its body, unknown to uvicorn
         self._endpoint: tuple[EndpointApp, Plain] | None = None
         self._body = b""
-        self._heads = heads_of(front)
+        self._heads = heads_of(self.server_state)
         self._is_between = True  # requests, of which uvicorn had none: what comes begins with a head
         self._came: Came | None = None  # the head that is new, until its request is answered
         self._is_denied = False  # by the endpoint's shortest way, to the request that the parser gets now
@@ -233,16 +234,14 @@ class DirectProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
 
 
-_HEADS: WeakKeyDictionary[Any, Heads] = WeakKeyDictionary()
+_HEADS: WeakKeyDictionary[ServerState, Heads] = WeakKeyDictionary()
 
 
-def heads_of(front: EndpointApp | SharedApp | Front | None) -> Heads:
-    """Returns the heads that are known of requests to it, which all its connections share."""
-    if front is None:
-        return Heads()
-    heads = _HEADS.get(front)
+def heads_of(server: ServerState) -> Heads:
+    """Returns the heads that a server has read, which all its connections share."""
+    heads = _HEADS.get(server)
     if heads is None:
-        heads = _HEADS[front] = Heads()
+        heads = _HEADS[server] = Heads()
     return heads
 
 

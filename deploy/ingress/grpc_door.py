@@ -1,8 +1,8 @@
 """Where Serve's gRPC servers listen, and whether they speak TLS.
 
 Serve lets its gRPC proxy, and behind HAProxy each replica, listen on all addresses, in the clear, and has no option for
-either. It has a hook that runs in these processes before such a server starts (the callback for middlewares of its HTTP
-proxies); that one puts `add_grpc_address` of ours in the place of Serve's, which is one line. Each replica has another
+either. It has a hook that runs in these processes before such a server starts (`proxy.prepare`); that one puts
+`add_grpc_address` of ours in the place of Serve's, which is one line. Each replica has another
 such server, for calls of other deployments, which unpickles what it is sent; nobody calls an endpoint's. Read in Ray
 2.60's `serve/_private/grpc_util.py` and `replica.py`; a test lists the sockets.
 """
@@ -18,7 +18,6 @@ from ray.serve._private import default_impl, replica
 
 from deploy.access.tls import Tls
 
-CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 SETTINGS = "ORCHESTRATOR_GRPC_DOOR"
 WILDCARDS = ("0.0.0.0", "::")
 
@@ -26,13 +25,13 @@ WILDCARDS = ("0.0.0.0", "::")
 def grpc_door_environment(host: str, tls: Tls | None) -> dict[str, str]:
     """Returns what makes Serve's gRPC servers listen on the host alone, with TLS where files are given."""
     settings = {"host": host, "tls": None if tls is None else asdict(tls)}
-    return {CALLBACK: "deploy.ingress.grpc_door.close", SETTINGS: json.dumps(settings)}
+    return {SETTINGS: json.dumps(settings)}
 
 
-def close() -> list[Any]:
-    """Has this process's gRPC servers listen as the environment says; returns no middlewares. Serve calls it."""
-    default_impl.add_grpc_address = add_address
-    return []
+def close() -> None:
+    """Has this process's gRPC servers listen as the environment says, where it says something."""
+    if SETTINGS in os.environ:
+        default_impl.add_grpc_address = add_address
 
 
 def close_replica(is_private: bool) -> None:
@@ -40,8 +39,7 @@ def close_replica(is_private: bool) -> None:
 
     Where the endpoint is private its server for calls of other deployments listens on loopback, too.
     """
-    if SETTINGS in os.environ:
-        close()
+    close()
     if not is_private:
         return
     add_port = replica.add_port_to_grpc_server

@@ -21,6 +21,7 @@ from ray.serve.config import ControllerOptions, HTTPOptions, gRPCOptions
 from ray.serve.context import _get_global_client
 
 from deploy.access.tls import Tls
+from deploy.ingress import proxy
 from deploy.ingress.choice import AUTO, HAPROXY, SERVE, Ingress, choose_ingress, haproxy_directory, haproxy_environment
 from deploy.ingress.grpc_door import grpc_door_environment
 from deploy.ingress.orphans import end_orphans, remove_left_folders
@@ -112,7 +113,7 @@ def ensure_serve(asked: Asked) -> Listening:
 def _start(chosen: Listening) -> None:
     of_serve = chosen.ingress.kind == SERVE
     tls = chosen.tls if of_serve else None  # HAProxy has it itself, and replicas behind it do without
-    environment = dict(PROXY_ENVIRONMENT)
+    environment = PROXY_ENVIRONMENT | proxy.ENVIRONMENT
     if not of_serve:
         environment |= haproxy_environment(chosen.tls) | _fallback_ports(chosen.host)
     if chosen.grpc_port is not None:

@@ -215,7 +215,6 @@ def test_nothing_of_serves_listens_for_other_hosts(address: EndpointAddress, is_
     assert all("ray::" in name or str(os.getpid()) in name for name in public), public
 
 
-@pytest.mark.parametrize("address", ["haproxy"], indirect=True)  # Serve's own proxy has no such limit
 def test_a_header_that_does_not_come_is_not_waited_for(address: EndpointAddress) -> None:
     context = address.verify
     assert isinstance(context, ssl.SSLContext)

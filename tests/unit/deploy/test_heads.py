@@ -26,10 +26,10 @@ ROW = b"[[1, 2, 3]]"
 class Connection:
     """A connection to an application, on which nothing is pending between two calls."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, state: ServerState | None = None) -> None:
         config = Config(app, lifespan="off", access_log=False, log_config=None)
         config.load()
-        self.wire, self.state = Wire(), ServerState()
+        self.wire, self.state = Wire(), state or ServerState()
         self.protocol = DirectProtocol(config, self.state, {})
         self.protocol.connection_made(self.wire)
         self.parsed = 0
@@ -78,7 +78,8 @@ def test_a_head_is_parsed_once_for_all_connections(bundle):
     app = app_of(bundle)
 
     async def go() -> None:
-        first, second = Connection(app), Connection(app)
+        first = Connection(app)
+        second = Connection(app, first.state)
         said = [(await first.ask(request(ROW)))[0] for _ in range(3)]
         said.append((await second.ask(request(ROW)))[0])
         assert [status for status, _ in said] == [200] * 4
@@ -184,7 +185,7 @@ def test_the_heads_of_an_application_that_went_away_are_forgotten(bundle):
         ((status, _),) = await connection.ask(asked)
         assert status == 404
         await connection.ask(request(ROW))
-        assert not [head for head in heads_of(shared)._known.values() if head.app is other]
+        assert not [head for head in heads_of(connection.state)._known.values() if head.app is other]
 
     asyncio.run(go())
     assert other.counts.answered == 3
@@ -200,10 +201,11 @@ def test_no_more_heads_are_held_than_there_is_room_for(bundle, monkeypatch):
             assert (await connection.ask(request(ROW, f"X-Request-Id: {number}")))[0][0] == 200
         for refused in (request(ROW, token="wrong"), request(b"{"), request(ROW, "X-Routing-Key: me")):
             await connection.ask(refused)
+        known = heads_of(connection.state)._known
+        assert 0 < len(known) <= 5
+        assert b"secret" not in repr(known).encode()
 
     asyncio.run(go())
-    assert 0 < len(heads_of(app)._known) <= 5
-    assert not any(b"secret" in digest for digest in heads_of(app)._known)
 
 
 def test_a_client_that_is_slow_to_read_gets_no_more_than_it_takes(bundle):
@@ -213,7 +215,7 @@ def test_a_client_that_is_slow_to_read_gets_no_more_than_it_takes(bundle):
         connection.protocol.pause_writing()
         connection.protocol.data_received(request(ROW))
         await asyncio.sleep(0.01)
-        assert (connection.parsed, connection.wire.written) == (2, connection.wire.written)
+        assert (connection.parsed, len(connection.wire.written)) == (2, 1)
         connection.protocol.resume_writing()
         while connection.state.tasks:
             await asyncio.sleep(0.001)
