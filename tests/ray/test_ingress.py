@@ -225,3 +225,10 @@ def test_a_header_that_does_not_come_is_not_waited_for(address: EndpointAddress)
         assert b" 408 " in slow.recv(4096)
         assert time.monotonic() - began > HEADER_SECONDS / 2  # it was given its time
     assert httpx.get(f"{address.url}/v2/health/live", verify=context).json() == {"live": True}
+
+
+def test_a_header_that_is_too_large_is_not_read(address: EndpointAddress, is_haproxy: bool) -> None:
+    large = {"x-a": "a" * 40_000}
+    answer = httpx.get(f"{address.url}/v2/health/live", verify=address.verify, headers=large)
+    assert answer.status_code == (400 if is_haproxy else 431)
+    assert httpx.get(f"{address.url}/v2/health/live", verify=address.verify).json() == {"live": True}
