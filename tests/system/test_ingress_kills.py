@@ -59,6 +59,12 @@ def haproxies(port: int) -> list[psutil.Process]:
     return found
 
 
+def only_haproxy(port: int) -> psutil.Process:
+    """Returns the HAProxy that listens on the port; in a reload the next one begins before the last one ceases."""
+    wait_until(lambda: len(haproxies(port)) == 1, what="one HAProxy")
+    return haproxies(port)[0]
+
+
 def pids() -> set[int]:
     return {replica["pid"] for replica in endpoint_handle("animals").status()["replicas"]}
 
@@ -78,12 +84,38 @@ def test_a_killed_haproxy_is_started_again_with_its_routes(address: EndpointAddr
     endpoint_handle("animals").promote(Shop(tmp_path).make("bee"))
     wait_until(lambda: len(pids()) == REPLICAS)
     with Load(address, pause=0.02) as load:
-        (haproxy,) = haproxies(address.port)
-        killed = time.monotonic()
-        haproxy.kill()
-        wait_until(lambda: any(answer["begun"] > killed for answer in load.answers), what="an answer after the kill")
+        came_back(load, kill([only_haproxy(address.port)]))
+
+
+def test_haproxies_killed_in_a_reload_are_started_again(address: EndpointAddress, tmp_path: Path) -> None:
+    endpoint_handle("animals").promote(Shop(tmp_path).make("cat"))
+    wait_until(lambda: len(pids()) == REPLICAS)
+    manager = only_haproxy(address.port).parent()
+    assert manager is not None
+    with Load(address, pause=0.02) as load:
+        before = pids()
+        os.kill(min(before), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while len(both := manager.children(recursive=True)) < 2:  # the two are there for a tenth of a second
+            assert time.monotonic() < deadline, "there was no reload"
+        came_back(load, kill(both))
+        wait_until(lambda: len(pids()) == REPLICAS and min(before) not in pids(), what="the replica's successor")
+
+
+def kill(processes: list[psutil.Process]) -> float:
+    """Returns when the processes were killed, of the monotonic clock."""
+    killed = time.monotonic()
+    for process in processes:
+        process.kill()
+    return killed
+
+
+def came_back(load: Load, killed: float) -> None:
+    """Waits for an answer to what was asked after HAProxy was killed, and looks at what failed until then."""
+    wait_until(lambda: any(answer["begun"] > killed for answer in load.answers), what="an answer after the kill")
     after = min(answer["begun"] for answer in load.answers if answer["begun"] > killed)
     print(f"answers came {after - killed:.1f} s after HAProxy was killed; {len(load.errors)} requests failed")
+    time.sleep(1)  # what would fail now would have been broken by the new one
     # nobody listened, or the connection broke: no status, so that no client takes it for an answer
     assert [error for error in load.errors if "status" in error] == []
     assert [error for error in load.errors if error["begun"] > after] == []
@@ -100,15 +132,14 @@ def kept(storage: Path) -> list[object]:
 def test_a_killed_session_leaves_its_port_to_the_next(tmp_path: Path) -> None:
     try:
         assert kept(tmp_path) == [PORT, "HAProxy"]
-        (haproxy,) = haproxies(PORT)
+        haproxy = only_haproxy(PORT)
         keeper = json.loads((tmp_path / ".session.json").read_text())["keeper"]["pid"]
         family = [psutil.Process(keeper), *psutil.Process(keeper).children(recursive=True)]
         for process in family:
             if process.name() != "haproxy" and process.is_running():
                 process.kill()
         assert kept(tmp_path) == [PORT, "HAProxy"]
-        (new,) = haproxies(PORT)
-        assert new.pid != haproxy.pid
+        assert only_haproxy(PORT).pid != haproxy.pid
         assert not haproxy.is_running() or haproxy.status() == psutil.STATUS_ZOMBIE
     finally:
         # by a process of its own: this one is connected to the Ray that all tests share
