@@ -23,6 +23,7 @@ from orchestrator.domain.serving import INGRESSES
 AUTO, HAPROXY, SERVE = INGRESSES
 SETTINGS = "ORCHESTRATOR_INGRESS"  # of the environment: what `haproxy_door.py` does to the configuration
 PYTHON = "ORCHESTRATOR_PYTHON"  # of the environment: runs `haproxy_door.py`
+ADMIN_SOCKET = "admin.sock"  # beside HAProxy's configuration
 WRAPPER = Path(__file__).with_name("haproxy.sh")
 THREADS = 4  # of HAProxy at most; it needs a small part of what its replicas need
 # A replica that is to end stays reachable for so long: until HAProxy has a configuration without it. Those who are
@@ -102,7 +103,7 @@ def haproxy_environment(tls: Tls | None) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(WRAPPER),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / ADMIN_SOCKET),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),

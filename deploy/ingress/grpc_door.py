@@ -10,13 +10,12 @@ such server, for calls of other deployments, which unpickles what it is sent; no
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import grpc
 from ray.serve._private import default_impl, replica
 
 from deploy.access.tls import Tls
+from deploy.ingress.renewal import renewing_credentials
 
 SETTINGS = "ORCHESTRATOR_GRPC_DOOR"
 WILDCARDS = ("0.0.0.0", "::")
@@ -58,6 +57,4 @@ def add_address(server: Any, address: str) -> None:
     if settings["tls"] is None:
         server.add_insecure_port(place)
         return
-    tls = Tls(**settings["tls"])
-    pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
-    server.add_secure_port(place, grpc.ssl_server_credentials([pair]))
+    server.add_secure_port(place, renewing_credentials(Tls(**settings["tls"])))

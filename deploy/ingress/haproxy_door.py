@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 SETTINGS = "ORCHESTRATOR_INGRESS"
+CERTIFICATE = "tls.pem"  # beside the configuration: a link to the server's
 OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of HAProxy's environment: the process that it belongs to
 PR_SET_PDEATHSIG = 1
 START_FIELD = 19  # of /proc/PID/stat behind the name
@@ -207,7 +208,7 @@ def main(arguments: list[str]) -> None:
     _own(directory)
     certificate = None
     if settings["tls"] is not None:
-        certificate = os.path.join(directory, "tls.pem")  # HAProxy looks for the key beside it; neither is copied
+        certificate = os.path.join(directory, CERTIFICATE)  # HAProxy looks for the key beside it; neither is copied
         _link(settings["tls"]["certificate"], certificate)
         _link(settings["tls"]["key"], f"{certificate}.key")
     errors = {status: os.path.join(directory, f"{status}.http") for status in ERRORS}

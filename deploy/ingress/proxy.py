@@ -6,14 +6,17 @@ for middlewares). Written against uvicorn 0.54's `HttpToolsProtocol`.
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import orjson
+from uvicorn import config
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deploy.ingress import grpc_door
 from deploy.ingress.haproxy_door import HEADER_SECONDS
+from deploy.ingress.renewal import renew_haproxy, renewing_context
 
 # Of Serve's controller, whose environment proxies inherit. A replica's own is another one (`shortcut`).
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deploy.ingress.proxy.prepare"}
@@ -28,7 +31,9 @@ PHRASES = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
 def prepare() -> list[Any]:
     """Makes this process's servers as they should be, before there is one; returns no middlewares."""
     auto.AutoHTTPProtocol = LimitedProtocol
+    config.create_ssl_context = partial(renewing_context, config.create_ssl_context)
     grpc_door.close()
+    renew_haproxy()  # where this one stands beside it
     return []
 
 

@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from deploy.answering.shared_app import SharedApp
 from deploy.http.asgi import Receive, Scope, Send
 from deploy.ingress.direct import install
+from deploy.ingress.renewal import renew_haproxy
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ SERVES_OWN = "/-/"
 def middlewares() -> list[Middleware]:
     """Returns what Serve puts in front of a replica's application; called before it makes the server."""
     install()
+    renew_haproxy()
     return [Middleware(Shortcut)]
 
 

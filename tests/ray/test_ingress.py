@@ -1,6 +1,5 @@
 """What is in front of an endpoint's replicas, on a real Ray: TLS, who may connect, and what becomes of slow clients."""
 
-import datetime
 import ipaddress
 import os
 import socket
@@ -16,13 +15,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from authorities import Authority, shown
 
 from deploy import Client, EndpointAddress, Scale, endpoint_handle, start_endpoint, stop_endpoint, stop_serve
-from deploy.access.tls import Tls
+from deploy.access.tls import LOOK_SECONDS
 from deploy.answering import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from deploy.ingress.choice import haproxy_binary
@@ -36,42 +32,6 @@ SCHEMA = Schema(columns=("width", "height"), kind=Kind.CLASSIFICATION, labels=(0
 ROW = {"width": 1.0, "height": 2.0}
 # Ray's own processes listen on the host's address; a token guards them where the session is ours.
 OF_RAY = ("raylet", "gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "dashboard", "log_monitor.py")
-
-
-class Authority:
-    """A certificate authority that nobody knows, with one server's certificate."""
-
-    def __init__(self, directory: Path) -> None:
-        key, name = ec.generate_private_key(ec.SECP256R1()), "an authority of this test"
-        self.certificate = directory / "authority.pem"
-        root = self._signed(name, name, key.public_key(), key, is_authority=True)
-        self.certificate.write_bytes(root.public_bytes(serialization.Encoding.PEM))
-        server = ec.generate_private_key(ec.SECP256R1())
-        signed = self._signed("localhost", name, server.public_key(), key, is_authority=False)
-        (directory / "server.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        plain = serialization.NoEncryption()
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-        (directory / "server.key").write_bytes(server.private_bytes(*form))
-        self.tls = Tls(str(directory / "server.pem"), str(directory / "server.key"))
-
-    @staticmethod
-    def _signed(subject: str, issuer: str, key: Any, signing: Any, *, is_authority: bool) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        names = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        )
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(names, critical=False)
-            .sign(signing, hashes.SHA256())
-        )
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +142,26 @@ def test_grpc_speaks_tls(address: EndpointAddress, authority: Authority) -> None
     with pytest.raises(grpc.RpcError) as raised:
         infer(address, grpc.ssl_channel_credentials())
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_renewed_certificate_is_shown_while_the_endpoint_goes_on(
+    address: EndpointAddress, authority: Authority
+) -> None:
+    ports = int(address.port), int(str(address.grpc_target).rpartition(":")[2])
+    certificate, key = authority.issue()
+    with Client(address.url, address.token, verify=authority.certificate) as client:
+        assert client.predict([ROW]).predictions == (1,)
+        authority.write(certificate)  # the key comes later
+        time.sleep(2 * LOOK_SECONDS)
+        assert all(shown(port) != certificate for port in ports)
+        authority.write(key=key)
+        for port in ports:
+            wait_until(lambda port=port: shown(port) == certificate)
+        assert client.predict([ROW]).predictions == (1,)
+    known = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+    assert list(infer(address, known).outputs[0].contents.int64_contents) == [1]
+    with Client(address.url, address.token, verify=address.verify) as client:  # pins the file
+        assert client.predict([ROW]).predictions == (1,)
 
 
 def is_public(address: str) -> bool:

@@ -2,21 +2,18 @@
 
 import contextlib
 import itertools
-import json
-import os
 import socketserver
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from haproxies import GIVEN, haproxy
 
 from deploy.ingress import haproxy_door
 from deploy.ingress.choice import haproxy_binary
-from deploy.ingress.ports import free_port
 
 pytestmark = [
     pytest.mark.skipif(haproxy_binary() is None, reason="there is no wheel with HAProxy for this system"),
@@ -24,29 +21,6 @@ pytestmark = [
 ]
 
 SMALL, LARGE = b"1" * 100, b"1" * 100_000  # a request that HAProxy keeps until it is answered, and one too large for it
-GIVEN = """global
-    stats socket {directory}/admin.sock mode 666 level admin
-    nbthread 1
-    tune.bufsize 16384
-defaults
-    mode http
-    timeout connect 5s
-    timeout server 120s
-    timeout client 3600s
-    retry-on conn-failure empty-response
-    option redispatch 1
-    option http-no-delay
-frontend http_frontend
-    bind 127.0.0.1:{port}
-    acl is_http-digits path_beg /predict /feedback
-    use_backend http-digits if is_http-digits
-    default_backend default_backend
-backend default_backend
-    http-request return status 404
-backend http-digits
-    http-reuse always
-    server one 127.0.0.1:{replica}
-"""
 
 
 class Replica(socketserver.ThreadingTCPServer):
@@ -100,25 +74,11 @@ def replica() -> Iterator[Replica]:
 @pytest.fixture
 def client(tmp_path: Path, replica: Replica) -> Iterator[httpx.Client]:
     """A client of a HAProxy that was started as Serve starts one."""
-    directory, port = tmp_path / "h" / "n", free_port("127.0.0.1", 0)
-    directory.mkdir(parents=True)
-    configuration = directory / "haproxy.cfg"
-    configuration.write_text(GIVEN.format(directory=directory, port=port, replica=replica.server_address[1]))
-    settings = json.dumps({"binary": haproxy_binary(), "tls": None})
-    command = [sys.executable, "-I", "-S", haproxy_door.__file__, "-db", "-f", str(configuration)]
     with (
-        subprocess.Popen(command, env=os.environ | {haproxy_door.SETTINGS: settings}) as process,
+        haproxy(tmp_path / "h" / "n", replica.server_address[1]) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as made,
     ):
-        while True:
-            assert process.poll() is None, "HAProxy did not start"
-            try:
-                made.get("/elsewhere")
-            except httpx.ConnectError:
-                continue
-            break
         yield made
-        process.terminate()
 
 
 @pytest.mark.parametrize(("path", "body"), [("/predict", SMALL), ("/predict", LARGE), ("/feedback", SMALL)])
