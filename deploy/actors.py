@@ -335,11 +335,16 @@ class EndpointActor:
             "frozen": state.frozen,
             "labels": {version: list(counts) for version, counts in book.versions.items()},
             "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
-            "shares": "" if state.place is None else state.place.shares,
+            "shares": self.owner(),
             "residents": list(state.residents),
             "replicas": replicas,
             "errors": errors,
         }
+
+    def owner(self) -> str:
+        """Returns the endpoint in whose replicas this one lives; empty for its own."""
+        place = self._open().state.place
+        return "" if place is None else place.shares
 
     def readings(self) -> list[dict[str, Any]]:
         """Returns the numbers of each running replica, as plain data."""

@@ -33,6 +33,8 @@ def _hang(parent: Tree, node: Mapping[str, Any]) -> None:
 
 def _line(node: Mapping[str, Any]) -> str:
     parts = [f"{node['kind']} {node['name']}", f"process {node['pid']}" if node["pid"] else "no process yet"]
+    if node["shares"]:
+        parts.append(f"in the replicas of {node['shares']}")
     if node["cpus"]:
         parts.append(f"{_whole(node['cpus'])} CPU")
     if node["state"] != "alive":

@@ -5,12 +5,13 @@ one). The one place that looks at that table; its fields were read in Ray 2.60's
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
 from ray.core.generated import gcs_pb2
+from ray.exceptions import RayError
 
 from orchestrator.process_graph.names import NAMESPACE
 
@@ -18,11 +19,12 @@ STUDY, RUNNER, ENDPOINT = "study:", "runner:", "endpoint:"
 REPLICA = "ServeReplica:"  # then application:deployment
 TRAINABLE = "Trainable"  # how the classes end that Tune makes actors of
 SERVE = ("ServeController", "ProxyActor")
+OWNER_SECONDS = 2.0  # for an endpoint's actor to say whose replicas it shares
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One actor of the process graph."""
+    """One actor of the process graph; `shares`: an endpoint's actor, in the replicas of the endpoint of that name."""
 
     kind: str  # "study actor", "runner", "worker", "endpoint actor", "replica" or "serve"
     name: str
@@ -32,6 +34,7 @@ class Node:
     cpus: float
     restarts: int
     children: tuple["Node", ...] = ()
+    shares: str = ""
 
     def walk(self) -> Iterator["Node"]:
         """Yields the node and everything below it."""
@@ -49,6 +52,7 @@ class Node:
             "state": self.state,
             "cpus": self.cpus,
             "restarts": self.restarts,
+            "shares": self.shares,
             "children": [child.to_dict() for child in self.children],
         }
 
@@ -71,7 +75,10 @@ class ProcessGraph:
 
 
 def process_graph() -> ProcessGraph:
-    """Returns what runs in the cluster that this process is connected to. Costs one read of the table of actors."""
+    """Returns what runs in the cluster that this process is connected to.
+
+    Costs one read of the table of actors, and a question to each endpoint that has no replicas of its own.
+    """
     actors = list(_living_actors())
     nodes = [*_studies(actors), *_endpoints(actors), *_serve(actors)]
     everyone = [descendant for node in nodes for descendant in node.walk()]
@@ -120,7 +127,16 @@ def _endpoints(actors: list[Any]) -> Iterable[Node]:
             name = actor.name.removeprefix(ENDPOINT)
             replicas = [a for a in actors if a.class_name.startswith(f"{REPLICA}{name}:")]
             below = [_node("replica", a.name.rpartition("#")[2], a) for a in replicas]
-            yield _node("endpoint actor", name, actor, below)
+            node = _node("endpoint actor", name, actor, below)
+            yield node if below else replace(node, shares=_owner(actor.name))
+
+
+def _owner(name: str) -> str:
+    """Returns the endpoint whose replicas an endpoint's actor says that it shares; empty where it says nothing."""
+    try:
+        return str(ray.get(ray.get_actor(name, NAMESPACE).owner.remote(), timeout=OWNER_SECONDS))
+    except (RayError, ValueError):  # it is gone, or just starts
+        return ""
 
 
 def _serve(actors: list[Any]) -> Iterable[Node]:

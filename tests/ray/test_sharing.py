@@ -28,7 +28,9 @@ from deploy import (
 from deploy.answering import open_inference_pb2 as messages
 from deploy.bundle import Kind, Lineage, Schema, constant_model, write_bundle
 from deploy.handle import find_handle
+from orchestrator.cli.drawing import print_graph
 from orchestrator.domain.errors import EndpointError
+from orchestrator.process_graph.graph import process_graph
 from orchestrator.study import read_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -132,6 +134,18 @@ def test_both_answer_from_the_same_processes_each_with_its_own_model(
     )
     assert (asked.status_code, asked.headers["x-trial"]) == (200, "101")
     assert share_endpoint("plans", storage, "shapes") == plans
+
+
+def test_the_process_graph_says_whose_replicas_are_shared(
+    shapes: EndpointAddress, plans: EndpointAddress, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes("plans")
+    graph = process_graph()
+    found = {node.name: node for node in graph.nodes if node.kind == "endpoint actor"}
+    assert (found["shapes"].shares, len(found["shapes"].children)) == ("", 2)
+    assert (found["plans"].shares, found["plans"].children) == ("shapes", ())
+    print_graph(graph.to_dict())
+    assert f"endpoint actor plans, process {found['plans'].pid}, in the replicas of shapes" in capsys.readouterr().out
 
 
 def test_a_token_of_the_one_does_not_open_the_other(shapes: EndpointAddress, plans: EndpointAddress) -> None:
