@@ -80,12 +80,17 @@ class Renewal:
                 return
             try:
                 self._tls.check()
-                if _mark(self._read()) != mark:  # it is being written
-                    return
-                take(*found)
+                fault = ""
             except EndpointError as error:
+                fault = str(error)
+            if _mark(self._read()) != mark:  # it is being written: what was checked is not what was read
+                return
+            if fault:
                 self._refused = mark
-                logger.warning("A renewed certificate is not taken: %s", error)
+                logger.warning("A renewed certificate is not taken: %s", fault)
+                return
+            try:
+                take(*found)
             except OSError as error:
                 logger.warning("A renewed certificate is not taken yet: %s", error)
             else:

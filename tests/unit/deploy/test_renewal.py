@@ -19,7 +19,7 @@ from authorities import Authority, shown
 from haproxies import haproxy
 
 from deploy.access import tls as tls_module
-from deploy.access.tls import LOOK_SECONDS, Renewal, pinned
+from deploy.access.tls import LOOK_SECONDS, Renewal, Tls, pinned
 from deploy.ingress import proxy, renewal
 from deploy.ingress.choice import ADMIN_SOCKET, haproxy_binary
 from deploy.ingress.haproxy_door import CERTIFICATE
@@ -91,6 +91,28 @@ def test_what_is_no_certificate_changes_nothing(
     look()
     assert taken == []
     new = authority.issue()
+    authority.write(*new)
+    look()
+    assert taken == [new]
+
+
+def test_files_that_change_while_they_are_looked_at_are_looked_at_again(
+    authority: Authority,
+    look: Callable[[], None],
+    taken: list[tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new, check = authority.issue(), Tls.check
+    authority.write(*new)
+
+    def meanwhile(tls: Tls) -> Tls:
+        authority.write(certificate=b"half")
+        return check(tls)
+
+    monkeypatch.setattr(Tls, "check", meanwhile)
+    look()
+    monkeypatch.setattr(Tls, "check", check)
+    assert taken == []
     authority.write(*new)
     look()
     assert taken == [new]
