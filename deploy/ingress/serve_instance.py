@@ -42,7 +42,7 @@ GRPC_ENVIRONMENT = {"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(GRPC_MESSAGE_BYTES)}
 # that none sends a request on one that is being closed.
 KEEP_ALIVE_SECONDS = 65
 PROXY_ENVIRONMENT = {
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # one that died is missed for three of them; 10 by default
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",  # one that died is missed for three of them; 10 by default
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default: on a busy host it would be killed again and again
 }
 FALLBACK_PORTS = {"HTTP": 8500, "GRPC": 9500}  # Serve's own; the next free ones where they are taken
