@@ -82,7 +82,8 @@ def give(admin: Path, path: Path, certificate: bytes, key: bytes) -> None:
     Raises:
         OSError: it cannot be asked, or does not take it.
     """
-    lines = (line for line in [*certificate.splitlines(), *key.splitlines()] if line.strip())  # an empty one ends it
+    both = dict.fromkeys((certificate, key))  # they may be in one file
+    lines = (line for content in both for line in content.splitlines() if line.strip())  # an empty one ends it
     said = _ask(admin, f"set ssl cert {path} <<\n".encode() + b"\n".join(lines) + b"\n\n")
     said += _ask(admin, f"commit ssl cert {path}\n".encode())
     if "Success!" not in said:

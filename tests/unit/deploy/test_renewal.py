@@ -243,6 +243,13 @@ class TestHaproxy:
         for thread in threads:
             thread.join()
 
+    @pytest.mark.parametrize("key_first", [False, True])
+    def test_both_may_be_in_one_file(self, directory: Path, port: int, authority: Authority, key_first: bool) -> None:
+        certificate, key = authority.issue()
+        together = key + b"\n" + certificate if key_first else certificate + b"\n" + key
+        renewal.give(directory / ADMIN_SOCKET, directory / CERTIFICATE, together, together)
+        assert shown(port) == certificate
+
     def test_several_may_give_it_the_same(self, directory: Path, port: int, authority: Authority) -> None:
         new = authority.issue()
         give = partial(renewal.give, directory / ADMIN_SOCKET, directory / CERTIFICATE, *new)
