@@ -335,7 +335,7 @@ class EndpointActor:
             "frozen": state.frozen,
             "labels": {version: list(counts) for version, counts in book.versions.items()},
             "place": None if state.place is None else [state.place.host, state.place.port, state.place.prefix],
-            "shares": self.owner(),
+            "shares": state.owner,
             "residents": list(state.residents),
             "replicas": replicas,
             "errors": errors,
@@ -343,8 +343,7 @@ class EndpointActor:
 
     def owner(self) -> str:
         """Returns the endpoint in whose replicas this one lives; empty for its own."""
-        place = self._open().state.place
-        return "" if place is None else place.shares
+        return self._open().state.owner
 
     def readings(self) -> list[dict[str, Any]]:
         """Returns the numbers of each running replica, as plain data."""
@@ -356,8 +355,7 @@ class EndpointActor:
         with self._opening:
             if self._ledger is None:
                 self._ledger = Ledger(self._storage, self._name)
-                place = self._ledger.state.place
-                self._replicas = Replies(self._name, "" if place is None else place.shares)
+                self._replicas = Replies(self._name, self._ledger.state.owner)
             return self._ledger
 
 

@@ -250,8 +250,7 @@ def _bring_residents(handle: EndpointHandle, listening: Listening, prefix: str, 
     """Has the endpoints that share these replicas back, after all of them were away; one that moved out stays away."""
     for name in handle.status()["residents"]:
         try:
-            place = endpoint_state(storage, name).place
-            if place is None or place.shares != handle.name:
+            if endpoint_state(storage, name).owner != handle.name:
                 handle.house(name, lives_here=False)
                 continue
             resident = _ensure_actor(name, storage)

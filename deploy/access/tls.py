@@ -1,4 +1,4 @@
-"""TLS: the files that an ingress proves itself with, and how a client on the same host knows it by them."""
+"""TLS: the files that an ingress proves itself with, their renewal, and how a client on its host knows it by them."""
 
 import contextlib
 import hashlib
@@ -62,7 +62,7 @@ class Renewal:
         self._tls = tls
         self._now = now
         self._lock = threading.Lock()
-        self._had = self._refused = _mark(self._read())
+        self._decided = _mark(self._read())  # on what was found last
         self._next_look = 0.0
 
     def look(self, take: Callable[[bytes, bytes], None]) -> None:
@@ -76,26 +76,27 @@ class Renewal:
             self._next_look = self._now() + LOOK_SECONDS
             found = self._read()
             mark = _mark(found)
-            if found is None or mark in (self._had, self._refused):
+            if found is None or mark == self._decided:
                 return
-            try:
-                self._tls.check()
-                fault = ""
-            except EndpointError as error:
-                fault = str(error)
+            fault = self._fault()
             if _mark(self._read()) != mark:  # it is being written: what was checked is not what was read
                 return
             if fault:
-                self._refused = mark
                 logger.warning("A renewed certificate is not taken: %s", fault)
-                return
-            try:
-                take(*found)
-            except OSError as error:
-                logger.warning("A renewed certificate is not taken yet: %s", error)
             else:
-                self._had = self._refused = mark
-                logger.info("Took the renewed certificate %s.", self._tls.certificate)
+                try:
+                    take(*found)
+                except OSError as error:
+                    logger.warning("A renewed certificate is not taken yet: %s", error)
+                    return
+            self._decided = mark
+
+    def _fault(self) -> str:
+        try:
+            self._tls.check()
+        except EndpointError as error:
+            return str(error)
+        return ""
 
     def _read(self) -> tuple[bytes, bytes] | None:
         try:

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.access.tls import Tls
+from deploy.ingress.haproxy_door import SETTINGS
 from orchestrator.domain.errors import EndpointError
 from orchestrator.domain.serving import INGRESSES
 
 AUTO, HAPROXY, SERVE = INGRESSES
-SETTINGS = "ORCHESTRATOR_INGRESS"  # of the environment: what `haproxy_door.py` does to the configuration
 PYTHON = "ORCHESTRATOR_PYTHON"  # of the environment: runs `haproxy_door.py`
 ADMIN_SOCKET = "admin.sock"  # beside HAProxy's configuration
 WRAPPER = Path(__file__).with_name("haproxy.sh")

@@ -23,9 +23,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SETTINGS = "ORCHESTRATOR_INGRESS"
+SETTINGS = "ORCHESTRATOR_INGRESS"  # of the environment: what is done to the configuration
 CERTIFICATE = "tls.pem"  # beside the configuration: a link to the server's
-OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of HAProxy's environment: the process that it belongs to
+OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of HAProxy's environment: its process, by pid and start in clock ticks
 PR_SET_PDEATHSIG = 1
 START_FIELD = 19  # of /proc/PID/stat behind the name
 HEADER_SECONDS = 5  # for a request's header, from its first byte

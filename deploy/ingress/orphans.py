@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-OWNER = "ORCHESTRATOR_INGRESS_OWNER"  # of its environment, set by `haproxy_door.py`: pid and start, in clock ticks
-START_FIELD = 19  # of /proc/PID/stat behind the name
+from deploy.ingress.haproxy_door import OWNER, START_FIELD
+
 END_SECONDS = 5.0
 LEFT_SECONDS = 3600.0  # without a HAProxy, after which a folder is nobody's: that of a session that starts has none yet
 

@@ -175,9 +175,9 @@ def decide_resident(state: EndpointState, endpoint: str, *, lives_here: bool, at
     Raises:
         EndpointError: this endpoint lives in another one's replicas itself.
     """
-    if lives_here and state.place is not None and state.place.shares:
+    if lives_here and state.owner:
         raise EndpointError(
-            f"The endpoint whose replicas '{endpoint}' is to share lives in those of '{state.place.shares}' itself. "
+            f"The endpoint whose replicas '{endpoint}' is to share lives in those of '{state.owner}' itself. "
             "Share that one's."
         )
     if lives_here == (endpoint in state.residents):

@@ -41,6 +41,11 @@ class EndpointState:
     moves: int = 0
 
     @property
+    def owner(self) -> str:
+        """The endpoint in whose replicas it lives; empty for its own."""
+        return "" if self.place is None else self.place.shares
+
+    @property
     def routing(self) -> Routing | None:
         """What replicas have to serve; None before the first promotion."""
         if self.current is None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from under_load import wait_until
+
 from deploy.access.tls import Tls
 from deploy.ingress import haproxy_door
 from deploy.ingress.choice import haproxy_binary
@@ -56,12 +58,14 @@ def haproxy(directory: Path, replica: int, tls: Tls | None = None) -> Iterator[i
     settings = json.dumps({"binary": haproxy_binary(), "tls": None if tls is None else asdict(tls)})
     command = [sys.executable, "-I", "-S", haproxy_door.__file__, "-db", "-f", str(configuration)]
     with subprocess.Popen(command, env=os.environ | {haproxy_door.SETTINGS: settings}) as process:
-        while True:
+        try:
+            wait_until(lambda: process.poll() is not None or _listens(port), what="HAProxy")
             assert process.poll() is None, "HAProxy did not start"
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=10).close()
-            except ConnectionError:
-                continue
-            break
-        yield port
-        process.terminate()
+            yield port
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0

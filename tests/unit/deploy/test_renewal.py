@@ -133,9 +133,7 @@ def test_what_could_not_be_taken_is_tried_again(authority: Authority) -> None:
     assert asked == [new[0]] * 2
 
 
-def test_the_files_are_read_once_a_second_at_most(
-    authority: Authority, taken: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_files_are_read_once_a_second_at_most(authority: Authority, taken: list[tuple[bytes, bytes]]) -> None:
     seconds = [5.0]
     looking = Renewal(authority.tls, lambda: seconds[0])
     looking.look(lambda *pair: taken.append(pair))
